@@ -1,0 +1,105 @@
+"""The events that the service publishes: the envelope, and the answer to one comparison."""
+
+from datetime import UTC, datetime
+from typing import Any, Generic, Self, TypeVar
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.errors import ErrorDetail
+
+SCHEMA_VERSION = 1
+MAX_JUSTIFICATION_CHARACTERS = 500
+
+DataT = TypeVar("DataT", bound=BaseModel)
+
+
+class TokenUsage(BaseModel):
+    """Tokens spent on a request, over all of its attempts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_tokens: int = Field(default=0, ge=0, description="Number of tokens in the prompt")
+    completion_tokens: int = Field(default=0, ge=0, description="Number of tokens in the completion")
+    total_tokens: int = Field(default=0, ge=0, description="Total number of tokens used")
+
+
+class LLMComparisonResultV1(BaseModel):
+    """The answer to one comparison: either winner, justification and confidence, or an error."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: str = Field(description="The queue_id of the request that this answers")
+    correlation_id: UUID = Field(description="Correlation ID for distributed tracing")
+
+    winner: EssayComparisonWinner | None = Field(
+        default=None, description="Selected essay: 'essay_a' or 'essay_b'"
+    )
+    justification: str | None = Field(
+        default=None, max_length=MAX_JUSTIFICATION_CHARACTERS, description="Justification for the decision"
+    )
+    confidence: float | None = Field(default=None, ge=0.0, le=1.0, description="Confidence score")
+
+    error_detail: ErrorDetail | None = Field(
+        default=None, description="Structured error information if the comparison failed"
+    )
+
+    provider: LLMProviderType = Field(description="Provider used for the comparison")
+    model: str = Field(description="Model name and version used; 'unknown' where none was asked")
+
+    response_time_ms: int = Field(ge=0, description="Time spent on the provider's calls, in milliseconds")
+    token_usage: TokenUsage = Field(default_factory=TokenUsage, description="Token usage breakdown")
+    cost_estimate: float = Field(ge=0.0, allow_inf_nan=False, description="Estimated cost in USD")
+
+    requested_at: datetime = Field(description="When the request was accepted")
+    completed_at: datetime = Field(description="When its outcome was known")
+
+    trace_id: str | None = Field(default=None, description="Distributed trace ID")
+    request_metadata: dict[str, Any] = Field(
+        default_factory=dict, description="The request's metadata, unchanged"
+    )
+
+    @model_validator(mode="after")
+    def refuse_half_an_answer(self) -> Self:
+        """Lets through all the success fields or an error: never both, neither or half of them."""
+        if self.winner is not None and self.error_detail is not None:
+            raise ValueError("Cannot have both success fields and error_detail")
+        if self.winner is None and self.error_detail is None:
+            raise ValueError("Must have either success fields or error_detail")
+        if self.winner is not None and (self.justification is None or self.confidence is None):
+            raise ValueError("All success fields (winner, justification, confidence) must be set together")
+        return self
+
+    @property
+    def is_success(self) -> bool:
+        """Whether an essay won."""
+        return self.winner is not None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the request ended without a winner."""
+        return self.error_detail is not None
+
+
+class EventEnvelope(BaseModel, Generic[DataT]):
+    """What every event on Kafka is wrapped in: its identity, its type, its origin."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_id: UUID = Field(
+        default_factory=uuid4, description="The same for every copy of an event, different for every event"
+    )
+    event_type: str = Field(description="A value of ProcessingEvent")
+    event_timestamp: datetime = Field(
+        default_factory=lambda: datetime.now(UTC),
+        description="When the event came to be, not when it was sent",
+    )
+    source_service: str = Field(description="Which service published it")
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Version of the shape of `data`")
+    correlation_id: UUID = Field(description="Correlation ID for distributed tracing; the record's key")
+    data: DataT = Field(description="The event itself")
+    metadata: dict[str, Any] = Field(default_factory=dict, description="About the event, not part of it")
+
+
+ComparisonResultEnvelope = EventEnvelope[LLMComparisonResultV1]
