@@ -1,0 +1,114 @@
+"""Reads a request body and decides in what way it is wrong: pure, and the same order of precedence always."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.requests import MAX_METADATA_BYTES, LLMComparisonRequest
+from service.core.errors import Refused
+
+_TEXT_FIELDS = frozenset({"user_prompt", "essay_a", "essay_b"})
+_MAX_QUOTED_NAME_CHARACTERS = 80
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Reads the JSON object of a body. Raises `Refused` with `INVALID_REQUEST`."""
+    try:
+        document = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        # The parser's own words name the place in the body and never quote more of it than one character.
+        raise Refused(LLMErrorCode.INVALID_REQUEST, f"The body is not valid JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise Refused(LLMErrorCode.INVALID_REQUEST, "The body must be a JSON object.")
+    return document
+
+
+def check_metadata_size(document: dict[str, Any]) -> None:
+    """Raises `Refused`: `CONTENT_TOO_LONG` over 16 KiB, `INVALID_REQUEST` where it cannot be sent back."""
+    metadata = document.get("metadata")
+    if not metadata:
+        return
+    try:
+        size = len(json.dumps(metadata, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode())
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            LLMErrorCode.INVALID_REQUEST,
+            "metadata holds a number or text that JSON cannot carry back (not finite, or not Unicode).",
+        ) from error
+    if size > MAX_METADATA_BYTES:
+        raise Refused(
+            LLMErrorCode.CONTENT_TOO_LONG,
+            f"metadata is {size} bytes as JSON; at most {MAX_METADATA_BYTES} are echoed in a callback.",
+            details={"limit_bytes": MAX_METADATA_BYTES, "size_bytes": size},
+        )
+
+
+def read_correlation_id(document: dict[str, Any]) -> UUID | None:
+    """The body's correlation id where it has a valid one, so that a refusal can be traced too."""
+    value = document.get("correlation_id")
+    if not isinstance(value, str):
+        return None
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def read_request(document: dict[str, Any]) -> LLMComparisonRequest:
+    """Turns a body into a request, or raises the most important objection to it as `Refused`."""
+    try:
+        return LLMComparisonRequest.model_validate(document)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        objections = [_describe(fault["type"], fault["loc"], fault["msg"], document) for fault in faults]
+        raise min(objections, key=lambda refused: _PRECEDENCE.index(refused.code)) from error
+
+
+_PRECEDENCE = (
+    LLMErrorCode.CALLBACK_TOPIC_MISSING,
+    LLMErrorCode.INVALID_CALLBACK_TOPIC,
+    LLMErrorCode.INVALID_PROMPT,
+    LLMErrorCode.INVALID_REQUEST,
+    LLMErrorCode.INVALID_CONFIG,
+)
+
+
+def _describe(kind: str, location: tuple[int | str, ...], problem: str, document: dict[str, Any]) -> Refused:
+    field = str(location[0]) if location else ""
+    name = _quote(".".join(str(part) for part in location))
+    details = {"field": name}
+    if field == "callback_topic":
+        if document.get("callback_topic") in (None, ""):
+            return Refused(
+                LLMErrorCode.CALLBACK_TOPIC_MISSING,
+                "callback_topic is required: name the Kafka topic on which the result shall be delivered.",
+                details=details,
+            )
+        return Refused(
+            LLMErrorCode.INVALID_CALLBACK_TOPIC,
+            "callback_topic must be the name of a topic.",
+            details=details,
+        )
+    if kind == "extra_forbidden":
+        message = f"{name} is not a field of a comparison request; leave it out."
+    elif kind == "missing":
+        message = f"{name} is required."
+    else:
+        message = f"{name}: {problem.removeprefix('Value error, ')}."
+    if field in _TEXT_FIELDS:
+        return Refused(LLMErrorCode.INVALID_PROMPT, message, details=details)
+    if field == "llm_config_overrides":
+        return Refused(LLMErrorCode.INVALID_CONFIG, message, details=details)
+    return Refused(LLMErrorCode.INVALID_REQUEST, message, details=details)
+
+
+def _quote(name: str) -> str:
+    """A name that a caller invented, safe to show: printable ASCII, of bounded length."""
+    shown = name.encode("unicode_escape", "replace").decode("ascii")
+    if len(shown) > _MAX_QUOTED_NAME_CHARACTERS:
+        return shown[:_MAX_QUOTED_NAME_CHARACTERS] + "..."
+    return shown

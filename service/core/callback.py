@@ -1,0 +1,98 @@
+"""From an outcome to the one event that tells it. Pure: the same outcome gives the same event."""
+
+from datetime import datetime
+
+from service.contracts.codec import seal
+from service.contracts.enums import LLMProviderType, ProcessingEvent
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.errors import MAX_ERROR_MESSAGE_CHARACTERS, ErrorDetail
+from service.contracts.events import EventEnvelope, LLMComparisonResultV1, TokenUsage
+from service.contracts.requests import QueuedRequest
+from service.contracts.topics import SOURCE_SERVICE, derive_event_id
+from service.core.outcome import Judgement, Spent
+from service.core.records import Callback
+
+UNKNOWN_MODEL = "unknown"
+OPERATION = "process_comparison"
+
+
+def compose_success(
+    request: QueuedRequest, provider: LLMProviderType, judgement: Judgement, spent: Spent, now: datetime
+) -> Callback:
+    """The callback of a request that got its answer; `spent` covers all attempts."""
+    return _compose(request, provider, spent, now, judgement=judgement)
+
+
+def compose_failure(
+    request: QueuedRequest,
+    provider: LLMProviderType,
+    code: LLMErrorCode,
+    message: str,
+    spent: Spent,
+    now: datetime,
+    details: dict[str, object] | None = None,
+) -> Callback:
+    """The callback of a request that ended without an answer; `spent` covers all attempts."""
+    error = ErrorDetail(
+        error_code=code,
+        message=message[:MAX_ERROR_MESSAGE_CHARACTERS],
+        correlation_id=request.correlation_id,
+        timestamp=now,
+        service=SOURCE_SERVICE,
+        operation=OPERATION,
+        details={"request_id": request.queue_id, "provider": provider.value, **(details or {})},
+    )
+    return _compose(request, provider, spent, now, error=error)
+
+
+def _compose(
+    request: QueuedRequest,
+    provider: LLMProviderType,
+    spent: Spent,
+    now: datetime,
+    *,
+    judgement: Judgement | None = None,
+    error: ErrorDetail | None = None,
+) -> Callback:
+    result = LLMComparisonResultV1(
+        request_id=request.queue_id,
+        correlation_id=request.correlation_id,
+        winner=judgement.winner if judgement else None,
+        justification=judgement.justification if judgement else None,
+        confidence=judgement.confidence if judgement else None,
+        error_detail=error,
+        provider=provider,
+        model=spent.model or UNKNOWN_MODEL,
+        response_time_ms=round(spent.provider_seconds * 1000),
+        token_usage=TokenUsage(
+            prompt_tokens=spent.usage.prompt_tokens,
+            completion_tokens=spent.usage.completion_tokens,
+            total_tokens=spent.usage.total_tokens,
+        ),
+        cost_estimate=spent.usage.cost_usd,
+        requested_at=request.queued_at,
+        completed_at=now,
+        trace_id=read_trace_id(request.traceparent),
+        request_metadata=request.request_data.metadata,
+    )
+    envelope = EventEnvelope[LLMComparisonResultV1](
+        event_id=derive_event_id(request.queue_id),
+        event_type=ProcessingEvent.LLM_COMPARISON_RESULT.value,
+        event_timestamp=now,
+        source_service=SOURCE_SERVICE,
+        correlation_id=request.correlation_id,
+        data=result,
+    )
+    return Callback(
+        queue_id=request.queue_id,
+        topic=request.callback_topic,
+        key=str(request.correlation_id),
+        sealed=seal(envelope, run_id=request.run_id, traceparent=request.traceparent),
+        success=judgement is not None,
+        accepted_unix_seconds=request.queued_at.timestamp(),
+    )
+
+
+def read_trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C `traceparent` (https://www.w3.org/TR/trace-context/, section 3.2)."""
+    return None if traceparent is None else traceparent.split("-")[1]

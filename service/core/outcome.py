@@ -1,0 +1,71 @@
+"""What came of a request: the judge's answer or an error, and what it took to get there."""
+
+from dataclasses import dataclass, field
+
+from service.contracts.enums import EssayComparisonWinner
+from service.contracts.error_codes import LLMErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money that attempts have spent. Cached and reasoning tokens are part of the first two."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cost_usd + other.cost_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What all attempts at a request so far have cost, carried from one attempt to the next."""
+
+    usage: Usage = field(default_factory=Usage)
+    provider_seconds: float = 0.0
+    model: str | None = None
+    """The model that was asked last, as the provider names it."""
+    last_code: LLMErrorCode | None = None
+    last_message: str | None = None
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.usage + other.usage,
+            self.provider_seconds + other.provider_seconds,
+            other.model or self.model,
+            other.last_code or self.last_code,
+            other.last_message or self.last_message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The judge's answer, in the bounds of the callback contract."""
+
+    winner: EssayComparisonWinner
+    justification: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderReply:
+    """What one successful call brought."""
+
+    judgement: Judgement
+    model: str
+    """As the provider names it, with its version where it says so."""
+    usage: Usage

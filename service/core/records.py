@@ -1,0 +1,70 @@
+"""What travels between intake, queue, pool, processor, outbox and relay. All of it is frozen."""
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from service.contracts.codec import SealedEnvelope
+from service.contracts.enums import LLMProviderType
+from service.contracts.requests import QueuedRequest
+from service.core.outcome import Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A queued request that this process is working on, for one attempt."""
+
+    sequence: int
+    """Its place in the order of acceptance; names the row."""
+    request: QueuedRequest
+    attempt: int
+    """1 for the first. Counted durably before the attempt starts."""
+    spent: Spent = field(default_factory=Spent)
+    """What the attempts before this one have cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """The one answer to a request, ready to be sent."""
+
+    queue_id: str
+    topic: str
+    key: str
+    """The correlation id: all copies of an answer stand in one partition."""
+    sealed: SealedEnvelope
+    success: bool
+    accepted_unix_seconds: float
+    """When the request was accepted, for the end-to-end figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A callback that is durable and not yet known to stand on its topic."""
+
+    sequence: int
+    callback: Callback
+    stored_monotonic_seconds: float | None
+    """When its outcome became durable in this process; None where an earlier process stored it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which provider and model a request goes to."""
+
+    provider: LLMProviderType
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCall:
+    """Everything that one call to a provider needs."""
+
+    system_prompt: str
+    user_prompt: str
+    model: str
+    temperature: float | None
+    max_tokens: int | None
+    timeout_seconds: float
+    """Limit on the whole call, from connecting to the last byte."""
+    queue_id: str
+    correlation_id: UUID
+    attempt: int

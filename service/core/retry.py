@@ -1,0 +1,44 @@
+"""Whether a failed attempt is followed by another, and when: a pure decision."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from service.core.errors import ProviderFailure
+
+BASE_DELAY_SECONDS = 0.5
+MAX_DELAY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Another attempt, not before this many seconds."""
+
+    after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No further attempt: the failure becomes the answer."""
+
+
+def decide(
+    failure: ProviderFailure,
+    *,
+    attempt: int,
+    max_attempts: int,
+    now: datetime,
+    expires_at: datetime,
+    random: float,
+) -> RetryLater | GiveUp:
+    """Decides after attempt number `attempt` (from 1); `random` is uniform in [0, 1).
+
+    Exponential with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015),
+    never sooner than the provider asked for. A retry that could only start after the deadline is not made.
+    """
+    if not failure.retryable or attempt >= max_attempts:
+        return GiveUp()
+    ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** (attempt - 1))
+    after_seconds = max(random * ceiling, failure.retry_after_seconds or 0.0)
+    if now + timedelta(seconds=after_seconds) >= expires_at:
+        return GiveUp()
+    return RetryLater(after_seconds)

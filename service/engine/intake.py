@@ -1,0 +1,137 @@
+"""Admits requests: everything that can be known to be wrong is said before a request is durable."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.requests import LLMComparisonRequest, LLMQueuedResponse, QueuedRequest
+from service.core.errors import BrokerUnavailable, QueueUnavailable, Refused
+from service.core.ports import Clock, Outbox, RequestQueue, TopicDirectory
+from service.core.topic_policy import TopicPolicy, refuse_absent
+from service.engine.phase import Phase, PhaseGate
+from service.engine.routing import Router
+
+QUEUE_FULL_RETRY_SECONDS = 5
+DRAINING_RETRY_SECONDS = 10
+STARTING_RETRY_SECONDS = 1
+BROKER_AWAY_RETRY_SECONDS = 5
+QUEUE_UNAVAILABLE_RETRY_SECONDS = 5
+
+
+class Intake:
+    """Turns a request into a durable row and its queue id, or refuses it."""
+
+    def __init__(
+        self,
+        *,
+        gate: PhaseGate,
+        queue: RequestQueue,
+        outbox: Outbox,
+        topics: TopicPolicy,
+        directory: TopicDirectory,
+        router: Router,
+        clock: Clock,
+        max_size: int,
+        default_ttl_seconds: float,
+    ) -> None:
+        self._gate = gate
+        self._queue = queue
+        self._outbox = outbox
+        self._topics = topics
+        self._directory = directory
+        self._router = router
+        self._clock = clock
+        self._max_size = max_size
+        self._default_ttl_seconds = default_ttl_seconds
+        self._being_written = 0
+
+    def check_phase(self) -> None:
+        """Raises `Refused` unless the service is ready."""
+        phase = self._gate.current
+        if phase is Phase.READY:
+            return
+        if phase is Phase.STARTING:
+            raise Refused(
+                LLMErrorCode.INTERNAL_ERROR,
+                "The service is starting; try again in a moment.",
+                details={"phase": phase.value},
+                retry_after_seconds=STARTING_RETRY_SECONDS,
+            )
+        raise Refused(
+            LLMErrorCode.SERVICE_DRAINING,
+            "The service is draining and takes no new requests; try another instance or again later.",
+            details={"phase": phase.value},
+            retry_after_seconds=DRAINING_RETRY_SECONDS,
+        )
+
+    async def submit(
+        self, request: LLMComparisonRequest, *, run_id: str | None, traceparent: str | None
+    ) -> LLMQueuedResponse:
+        """Returns once the request is durable. Raises `Refused`; then nothing of it was kept."""
+        self.check_phase()
+        await self._check_topic(request.callback_topic)
+        self._router.choose(request.llm_config_overrides)
+        self._check_room()
+        now = self._clock.now()
+        queued = QueuedRequest(
+            queue_id=str(uuid4()),
+            correlation_id=request.correlation_id,
+            callback_topic=request.callback_topic,
+            request_data=request,
+            queued_at=now,
+            expires_at=now
+            + timedelta(seconds=min(request.ttl_seconds or self._default_ttl_seconds, _MAX_TTL)),
+            run_id=run_id,
+            traceparent=traceparent,
+        )
+        position = await self._put(queued)
+        return LLMQueuedResponse(
+            queue_id=queued.queue_id,
+            correlation_id=queued.correlation_id,
+            callback_topic=queued.callback_topic,
+            queue_position=position,
+            message=f"Queued; the result will be published to {queued.callback_topic}.",
+        )
+
+    async def _check_topic(self, topic: str) -> None:
+        self._topics.check(topic)
+        try:
+            exists = await self._directory.exists(topic)
+        except BrokerUnavailable as error:
+            raise Refused(
+                LLMErrorCode.INTERNAL_ERROR,
+                f"Whether callback_topic {topic} exists cannot be found out while the broker is away; "
+                "try again later.",
+                details={"callback_topic": topic},
+                retry_after_seconds=BROKER_AWAY_RETRY_SECONDS,
+            ) from error
+        if not exists:
+            raise refuse_absent(topic)
+
+    def _check_room(self) -> None:
+        stats = self._queue.stats()
+        held = stats.waiting + stats.claimed + self._outbox.depth() + self._being_written
+        if held >= self._max_size:
+            raise Refused(
+                LLMErrorCode.QUEUE_FULL,
+                f"The queue is full: {self._max_size} requests and undelivered callbacks are held; "
+                "try again later.",
+                details={"capacity": self._max_size},
+                retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
+            )
+
+    async def _put(self, queued: QueuedRequest) -> int:
+        self._being_written += 1
+        try:
+            return await self._queue.put(queued)
+        except QueueUnavailable as error:
+            raise Refused(
+                LLMErrorCode.INTERNAL_ERROR,
+                "The durable queue cannot be written at the moment; nothing was accepted. Try again later.",
+                retry_after_seconds=QUEUE_UNAVAILABLE_RETRY_SECONDS,
+            ) from error
+        finally:
+            self._being_written -= 1
+
+
+_MAX_TTL = timedelta(days=3650).total_seconds()  # beyond it the sum would not fit a datetime

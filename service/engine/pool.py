@@ -1,0 +1,97 @@
+"""Keeps up to `concurrency` requests in flight: claims while the service is ready, owns every call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from service.core.errors import QueueUnavailable
+from service.core.ports import RequestQueue
+from service.core.records import Claim
+from service.engine.phase import Phase, PhaseGate
+
+CLAIM_AGAIN_SECONDS = 1.0
+MAX_CLAIMS_AT_ONCE = 256
+
+_log = structlog.get_logger("service.pool")
+
+
+class Pool:
+    """The requests in flight. `run` is cancelled only when nothing in flight need be finished any more."""
+
+    def __init__(
+        self,
+        *,
+        queue: RequestQueue,
+        process: Callable[[Claim], Awaitable[None]],
+        gate: PhaseGate,
+        concurrency: int,
+    ) -> None:
+        self._queue = queue
+        self._process = process
+        self._gate = gate
+        self._concurrency = concurrency
+        self._in_flight = 0
+        self._finished = 0
+        self._slot_free = asyncio.Event()
+
+    @property
+    def finished(self) -> int:
+        """How many claims have been worked off since the start."""
+        return self._finished
+
+    def in_flight_count(self) -> int:
+        """How many claims are being worked on."""
+        return self._in_flight
+
+    def has_in_flight_requests(self) -> bool:
+        """Whether any claim is being worked on."""
+        return self._in_flight > 0
+
+    async def stop_accepting_requests(self) -> None:
+        """Closes the door of the service: intake refuses and nothing new is claimed."""
+        self._gate.advance(Phase.DRAINING)
+
+    async def run(self) -> None:
+        """Claims and processes until cancelled."""
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                await self._gate.wait_for(Phase.READY)
+                while self._in_flight >= self._concurrency:
+                    self._slot_free.clear()
+                    await self._slot_free.wait()
+                for claim in await self._claim_unless_draining():
+                    self._in_flight += 1
+                    calls.create_task(self._work(claim), name=f"request-{claim.request.queue_id}")
+
+    async def _claim_unless_draining(self) -> Sequence[Claim]:
+        """Claims what there is; gives it back where the service began to drain meanwhile."""
+        limit = min(self._concurrency - self._in_flight, MAX_CLAIMS_AT_ONCE)
+        claiming = asyncio.ensure_future(self._queue.claim(limit))
+        draining = asyncio.ensure_future(self._gate.wait_for(Phase.DRAINING, Phase.STOPPED))
+        try:
+            await asyncio.wait((claiming, draining), return_when=asyncio.FIRST_COMPLETED)
+            if not claiming.done():
+                return ()
+            claims = claiming.result()
+        except QueueUnavailable as error:
+            _log.critical("queue cannot be read, will be tried again", error=str(error))
+            await asyncio.sleep(CLAIM_AGAIN_SECONDS)
+            return ()
+        finally:
+            draining.cancel()
+            if not claiming.done():
+                claiming.cancel()
+        if self._gate.current is Phase.READY:
+            return claims
+        for claim in claims:
+            await self._queue.unclaim(claim)
+        return ()
+
+    async def _work(self, claim: Claim) -> None:
+        try:
+            await self._process(claim)
+        finally:
+            self._in_flight -= 1
+            self._finished += 1
+            self._slot_free.set()

@@ -1,0 +1,224 @@
+"""Brings one claimed request to its outcome: asks the provider once, then answers, or gives it back."""
+
+import asyncio
+import random
+
+import structlog
+
+from service.contracts.enums import LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.core.callback import compose_failure, compose_success
+from service.core.errors import ProviderFailure, QueueUnavailable, Refused
+from service.core.outcome import ProviderReply, Spent
+from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue
+from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
+from service.core.records import Callback, Claim, ProviderCall, Route
+from service.core.retry import RetryLater, decide
+from service.engine.routing import Router
+
+RECORD_AGAIN_SECONDS = 1.0
+
+_log = structlog.get_logger("service.processor")
+
+
+class Processor:
+    """One request to one outcome. Whatever happens, a claim ends in a callback or back in the queue."""
+
+    def __init__(
+        self,
+        *,
+        queue: RequestQueue,
+        router: Router,
+        meter: RequestMeter,
+        clock: Clock,
+        max_attempts: int,
+        provider_timeout_seconds: float,
+    ) -> None:
+        self._queue = queue
+        self._router = router
+        self._meter = meter
+        self._clock = clock
+        self._max_attempts = max_attempts
+        self._provider_timeout_seconds = provider_timeout_seconds
+
+    async def process(self, claim: Claim) -> None:
+        """Makes one attempt at a claimed request and records what came of it."""
+        now = self._clock.now()
+        request = claim.request
+        if now >= request.expires_at:
+            waited = (now - request.queued_at).total_seconds()
+            await self._fail(
+                claim,
+                self._provider_of(claim),
+                LLMErrorCode.REQUEST_EXPIRED,
+                f"The request was not answered by its deadline; it has waited {waited:.1f} s.",
+                claim.spent,
+            )
+            return
+        if claim.attempt > self._max_attempts:
+            # Attempts are counted before they start: a request that kills the process ends here.
+            await self._fail(
+                claim,
+                self._provider_of(claim),
+                claim.spent.last_code or LLMErrorCode.INTERNAL_ERROR,
+                claim.spent.last_message
+                or f"The service stopped during each of {self._max_attempts} attempts at this request.",
+                claim.spent,
+            )
+            return
+        if claim.attempt == 1:
+            self._meter.started(max(0.0, (now - request.queued_at).total_seconds()))
+        await self._attempt(claim)
+
+    async def _attempt(self, claim: Claim) -> None:
+        try:
+            route = self._router.choose(claim.request.request_data.llm_config_overrides)
+        except Refused as refused:  # the configuration was another one when the request was accepted
+            await self._fail(
+                claim,
+                self._provider_of(claim),
+                LLMErrorCode.CONFIGURATION_ERROR,
+                refused.message,
+                claim.spent,
+            )
+            return
+        provider = self._router.provider(route)
+        started = self._clock.monotonic()
+        try:
+            reply = await self._ask(provider, self._compose_call(claim, route))
+        except ProviderFailure as failure:
+            await self._after_failure(claim, route, failure, self._clock.monotonic() - started)
+        else:
+            await self._after_reply(claim, route, reply, self._clock.monotonic() - started)
+
+    def _compose_call(self, claim: Claim, route: Route) -> ProviderCall:
+        request = claim.request
+        overrides = request.request_data.llm_config_overrides
+        return ProviderCall(
+            system_prompt=(overrides.system_prompt_override if overrides else None) or SYSTEM_PROMPT,
+            user_prompt=compose_user_prompt(request.request_data),
+            model=route.model,
+            temperature=overrides.temperature_override if overrides else None,
+            max_tokens=overrides.max_tokens_override if overrides else None,
+            timeout_seconds=self._provider_timeout_seconds,
+            queue_id=request.queue_id,
+            correlation_id=request.correlation_id,
+            attempt=claim.attempt,
+        )
+
+    async def _ask(self, provider: LLMProvider, call: ProviderCall) -> ProviderReply:
+        try:
+            return await provider.compare(call)
+        except ProviderFailure:
+            raise
+        except Exception as error:
+            # A provider raises nothing else; where one does it is a defect, and the caller is told anyway.
+            _log.exception(
+                "provider adapter failed unexpectedly", request_id=call.queue_id, provider=provider.name
+            )
+            raise ProviderFailure(
+                LLMErrorCode.INTERNAL_ERROR,
+                "The service failed while it asked the provider.",
+                retryable=False,
+                may_be_billed=True,
+            ) from error
+
+    async def _after_reply(self, claim: Claim, route: Route, reply: ProviderReply, seconds: float) -> None:
+        self._meter.attempted(route.provider, reply.model, None, seconds, reply.usage)
+        spent = claim.spent + Spent(reply.usage, seconds, reply.model)
+        callback = compose_success(claim.request, route.provider, reply.judgement, spent, self._clock.now())
+        await self._record(claim, callback)
+        _log.info(
+            "request answered",
+            request_id=claim.request.queue_id,
+            correlation_id=str(claim.request.correlation_id),
+            provider=route.provider.value,
+            model=reply.model,
+            attempt=claim.attempt,
+            provider_ms=round(seconds * 1000),
+            tokens=spent.usage.total_tokens,
+        )
+
+    async def _after_failure(
+        self, claim: Claim, route: Route, failure: ProviderFailure, seconds: float
+    ) -> None:
+        model = failure.model or route.model
+        self._meter.attempted(route.provider, model, failure.code, seconds, failure.usage)
+        spent = claim.spent + Spent(failure.usage, seconds, model, failure.code, failure.message)
+        decision = decide(
+            failure,
+            attempt=claim.attempt,
+            max_attempts=self._max_attempts,
+            now=self._clock.now(),
+            expires_at=claim.request.expires_at,
+            random=random.random(),  # noqa: S311 - jitter, not a secret
+        )
+        if isinstance(decision, RetryLater):
+            await self._give_back(claim, decision.after_seconds, spent)
+            _log.warning(
+                "attempt failed, will be repeated",
+                request_id=claim.request.queue_id,
+                correlation_id=str(claim.request.correlation_id),
+                error_code=failure.code.value,
+                attempt=claim.attempt,
+                retry_in_seconds=round(decision.after_seconds, 3),
+            )
+            return
+        details: dict[str, object] = {**failure.details, "attempts": claim.attempt}
+        if failure.may_be_billed:
+            details["may_be_billed"] = True
+        await self._fail(claim, route.provider, failure.code, failure.message, spent, details)
+
+    async def _fail(
+        self,
+        claim: Claim,
+        provider: LLMProviderType,
+        code: LLMErrorCode,
+        message: str,
+        spent: Spent,
+        details: dict[str, object] | None = None,
+    ) -> None:
+        callback = compose_failure(claim.request, provider, code, message, spent, self._clock.now(), details)
+        await self._record(claim, callback)
+        _log.error(
+            "request failed",
+            request_id=claim.request.queue_id,
+            correlation_id=str(claim.request.correlation_id),
+            error_code=code.value,
+            error=message,
+            attempt=claim.attempt,
+        )
+
+    async def _record(self, claim: Claim, callback: Callback) -> None:
+        """Makes the outcome durable; it is paid for, so it is held until the queue takes it."""
+        while True:
+            try:
+                await asyncio.shield(self._queue.complete(claim, callback))
+            except QueueUnavailable as error:
+                _log.critical(
+                    "outcome cannot be stored, will be tried again",
+                    request_id=claim.request.queue_id,
+                    error=str(error),
+                )
+                await asyncio.sleep(RECORD_AGAIN_SECONDS)
+            else:
+                self._meter.processed(callback.success)
+                return
+
+    async def _give_back(self, claim: Claim, after_seconds: float, spent: Spent) -> None:
+        while True:
+            try:
+                await asyncio.shield(self._queue.retry(claim, after_seconds, spent))
+            except QueueUnavailable as error:
+                _log.critical(
+                    "failed attempt cannot be stored, will be tried again",
+                    request_id=claim.request.queue_id,
+                    error=str(error),
+                )
+                await asyncio.sleep(RECORD_AGAIN_SECONDS)
+            else:
+                return
+
+    def _provider_of(self, claim: Claim) -> LLMProviderType:
+        overrides = claim.request.request_data.llm_config_overrides
+        return (overrides.provider_override if overrides else None) or self._router.default

@@ -1,0 +1,262 @@
+"""The queue's file: one owner, one writer thread, one transaction for everything that came in meanwhile.
+
+Group commit: callers hand over operations and wait; the writer takes all that have gathered, runs them in
+one transaction and syncs once (`synchronous=FULL`), so a thousand waiting callers share one sync. Operations
+of one batch touch different rows, because each caller waits for its own before it gives the next one for that
+row; so statements of the same text may be run together.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.core.errors import QueueLocked, QueueUnavailable
+
+SCHEMA_VERSION = 1
+MAX_BATCH_OPERATIONS = 2000
+BUSY_TIMEOUT_MILLISECONDS = 5000
+WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+_SCHEMA = """
+CREATE TABLE request (
+    sequence INTEGER PRIMARY KEY,
+    accepted_unix_seconds REAL NOT NULL,
+    priority INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    spent BLOB,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE callback (
+    sequence INTEGER PRIMARY KEY,
+    accepted_unix_seconds REAL NOT NULL,
+    queue_id TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    key TEXT NOT NULL,
+    success INTEGER NOT NULL,
+    headers BLOB NOT NULL,
+    value BLOB NOT NULL
+) STRICT;
+"""
+
+Parameters = tuple[Any, ...]
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL and the parameters of one execution."""
+
+    sql: str
+    parameters: Parameters = ()
+
+
+@dataclass(slots=True)
+class _Operation:
+    statements: Sequence[Statement]
+    query: Statement | None
+    on_commit: Callable[[], None] | None
+    done: asyncio.Future[list[Row]]
+    rows: list[Row] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class SqliteFile:
+    """Owns one queue file, from `open` to `close`.
+
+    `open` raises `QueueLocked` where another process owns the file and `QueueUnavailable` where it cannot be
+    used; it never changes a file that it refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_descriptor: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self) -> None:
+        """Locks the file for the life of this process, checks it, and starts the writer."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._open)
+        self._writer = threading.Thread(target=self._write, name="queue-writer", daemon=True)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Waits until everything handed over is written, and gives the file back."""
+        if self._writer is not None:
+            self._operations.put(None)
+            await asyncio.to_thread(self._writer.join)
+            self._writer = None
+        await asyncio.to_thread(self._close)
+
+    def submit(
+        self,
+        statements: Sequence[Statement],
+        *,
+        query: Statement | None = None,
+        on_commit: Callable[[], None] | None = None,
+    ) -> asyncio.Future[list[Row]]:
+        """Hands over an operation; the future has the query's rows once all of it is on stable storage.
+
+        `on_commit` is called on the event loop right before that, also where nobody waits any more. The
+        future fails with `QueueUnavailable` where nothing of the operation was kept.
+        """
+        if self._loop is None or self._writer is None:
+            raise QueueUnavailable(f"The queue file {self.path} is not open.")
+        operation = _Operation(statements, query, on_commit, self._loop.create_future())
+        self._operations.put(operation)
+        return operation.done
+
+    # From here on: other threads than the event loop's.
+
+    def _open(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock()
+            # SQLite gives its -wal and -shm files the mode of the file itself: essays are for the owner only.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = self._connect()
+        except OSError as error:
+            self._close()
+            raise QueueUnavailable(
+                f"The queue file {self.path} cannot be opened: {error.strerror or error}."
+            ) from error
+        except sqlite3.Error as error:
+            self._close()
+            raise QueueUnavailable(
+                f"The queue file {self.path} cannot be used: {error}. It was left as it is."
+            ) from error
+        except QueueUnavailable:
+            self._close()
+            raise
+
+    def _lock(self) -> None:
+        descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise QueueLocked(
+                f"The queue file {self.path} is in use by process {owner}; "
+                "stop that one first or set another QUEUE_PATH."
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        self._lock_descriptor = descriptor
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            version = self._check(connection)
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
+            connection.execute("PRAGMA page_size=8192")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+            if version < SCHEMA_VERSION:
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> int:
+        """Returns the version of the schema in the file, 0 where it is new."""
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise QueueUnavailable(
+                f"The queue file {self.path} was written by a newer version (schema {version}, this one "
+                f"knows {SCHEMA_VERSION}); start that version. The file was left as it is."
+            )
+        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise QueueUnavailable(
+                f"The queue file {self.path} is damaged ({problem}). It was left as it is: copy it, then try "
+                "`sqlite3 FILE .recover`."
+            )
+        return version
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # the rows are synced already; nothing is lost with it
+                self._connection.close()
+            self._connection = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    def _write(self) -> None:
+        """The writer thread: batches until `close`."""
+        closing = False
+        while not closing:
+            first = self._operations.get()
+            if first is None:
+                return
+            batch = [first]
+            while len(batch) < MAX_BATCH_OPERATIONS:
+                try:
+                    operation = self._operations.get_nowait()
+                except queue.Empty:
+                    break
+                if operation is None:
+                    closing = True
+                    break
+                batch.append(operation)
+            self._commit(batch)
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(_resolve, batch)
+
+    def _commit(self, batch: list[_Operation]) -> None:
+        """Runs a batch in one transaction; where that fails, each operation in one of its own."""
+        try:
+            self._run(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its caller learns of it and the writer lives
+            if len(batch) == 1:
+                batch[0].error = QueueUnavailable(f"The queue file {self.path} cannot be written: {error}.")
+                batch[0].error.__cause__ = error
+                return
+            for operation in batch:
+                self._commit([operation])
+
+    def _run(self, batch: list[_Operation]) -> None:
+        connection = self._connection
+        assert connection is not None
+        grouped: dict[str, list[Parameters]] = {}
+        for operation in batch:
+            for statement in operation.statements:
+                grouped.setdefault(statement.sql, []).append(statement.parameters)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, parameters in grouped.items():
+                connection.executemany(sql, parameters)
+            for operation in batch:
+                if operation.query is not None:
+                    query = operation.query
+                    operation.rows = connection.execute(query.sql, query.parameters).fetchall()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _resolve(batch: list[_Operation]) -> None:
+    for operation in batch:
+        if operation.error is None and operation.on_commit is not None:
+            operation.on_commit()
+        if operation.done.done():  # its caller was cancelled; what was handed over stands all the same
+            continue
+        if operation.error is None:
+            operation.done.set_result(operation.rows)
+        else:
+            operation.done.set_exception(operation.error)
