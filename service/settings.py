@@ -1,0 +1,158 @@
+"""Every knob of the service: environment variables with the prefix LLM_PROVIDER_SERVICE_, or a .env file."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from platformdirs import user_state_path
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.contracts.enums import LLMProviderType
+from service.core.errors import ServiceError
+
+PREFIX = "LLM_PROVIDER_SERVICE_"
+
+
+class SettingsInvalid(ServiceError):
+    """A setting has a wrong value; the message names it and never quotes it."""
+
+
+def _split_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+class Settings(BaseSettings):
+    """The configuration of one service process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    allow_insecure: bool = Field(
+        default=False, description="Listen beyond loopback although callers are not authenticated"
+    )
+
+    kafka_bootstrap_servers: str = Field(
+        default="localhost:9092", min_length=1, description="host:port of brokers, with commas"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to speak to the brokers"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="How to log in"
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="User for SASL")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="Password for SASL")
+    kafka_ssl_cafile: str | None = Field(
+        default=None, description="PEM file of the certificates to trust instead of the system's"
+    )
+    callback_topic_allowlist: CommaSeparated = Field(
+        default=("*",), description="Glob patterns of the topics that callers may name, with commas"
+    )
+
+    queue_path: Path = Field(
+        default_factory=lambda: user_state_path("llm-provider-service") / "queue.db",
+        description="The queue's file; its folder is made, for the owner only",
+    )
+    queue_max_size: int = Field(
+        default=10_000, gt=0, description="Requests and undelivered callbacks held before 503"
+    )
+    concurrency: int = Field(default=1000, gt=0, le=10_000, description="Provider calls in flight at once")
+    max_attempts: int = Field(default=5, gt=0, description="Attempts at one request, counted when claimed")
+    default_ttl_seconds: float = Field(
+        default=86_400, gt=0, description="Deadline for the start of every attempt where a request has none"
+    )
+    max_body_bytes: int = Field(default=1_048_576, gt=0, description="Limit on a request's body")
+    drain_timeout_seconds: float = Field(
+        default=300, ge=0, description="Limit on finishing started calls when the service stops"
+    )
+
+    default_llm_provider: LLMProviderType = Field(
+        default=LLMProviderType.OPENAI, description="Who is asked where a request does not say"
+    )
+    allow_mock_provider: bool = Field(default=False, description="Offer the provider `mock`, for tests")
+    provider_timeout_seconds: float = Field(
+        default=120, gt=0, description="Limit on one whole call to a provider"
+    )
+    openai_api_key: SecretStr | None = Field(default=None, description="Turns the provider openai on")
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1", description="As OpenAI's SDK takes it, ending in /v1"
+    )
+    openai_model: str = Field(default="gpt-4o-mini", min_length=1, description="Where a request names none")
+    openai_max_concurrency: int = Field(
+        default=1000, gt=0, description="Connections to OpenAI in use at once"
+    )
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(
+                "must be an http or https URL without a query, such as https://api.openai.com/v1"
+            )
+        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+            raise ValueError("must be https: http would send the key in clear text beyond this machine")
+        return value.rstrip("/")
+
+    @field_validator("openai_api_key")
+    @classmethod
+    def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not value.get_secret_value().isascii() or any(c.isspace() for c in value.get_secret_value()):
+            raise ValueError("must be printable ASCII without blanks")
+        return value
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        if not _is_loopback(self.host) and not self.allow_insecure:
+            raise ValueError(
+                f"{PREFIX}HOST is not a loopback address and callers are not authenticated; listen on "
+                f"127.0.0.1 behind a proxy that checks them, or set {PREFIX}ALLOW_INSECURE=true"
+            )
+        if not _is_loopback(self.host) and "callback_topic_allowlist" not in self.model_fields_set:
+            raise ValueError(f"beyond loopback {PREFIX}CALLBACK_TOPIC_ALLOWLIST must be set")
+        return self
+
+    @model_validator(mode="after")
+    def _check_default_provider(self) -> Self:
+        provider = self.default_llm_provider
+        if provider is LLMProviderType.MOCK and not self.allow_mock_provider:
+            raise ValueError(f"the provider mock needs {PREFIX}ALLOW_MOCK_PROVIDER=true")
+        if provider is LLMProviderType.OPENAI and self.openai_api_key is None:
+            raise ValueError(f"{PREFIX}OPENAI_API_KEY is not set, and openai is the default provider")
+        if provider not in {LLMProviderType.MOCK, LLMProviderType.OPENAI}:
+            raise ValueError(f"{PREFIX}DEFAULT_LLM_PROVIDER: {provider} is not offered by this version")
+        return self
+
+
+def load_settings() -> Settings:
+    """Reads the settings. Raises `SettingsInvalid` with one line that names the first wrong one."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = fault["msg"].removeprefix("Value error, ")
+        if not fault["loc"]:
+            raise SettingsInvalid(f"Wrong setting: {problem}.") from error
+        name = str(fault["loc"][0]).upper()
+        raise SettingsInvalid(f"Wrong setting {PREFIX}{name.removeprefix(PREFIX)}: {problem}.") from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,169 @@
+"""The service's Prometheus metrics. No label takes a value that a caller can invent without bound."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from service.contracts.enums import LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.core.outcome import Usage
+
+OTHER = "other"
+MAX_TOPIC_LABELS = 200
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+
+
+class Metrics:
+    """Counts what happens to requests and callbacks: fulfils `RequestMeter` and `CallbackMeter`."""
+
+    def __init__(self, model_names: Collection[str]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody reads
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._model_names = frozenset(model_names)
+        self._topics: set[str] = set()
+        registry = self.registry
+        self._accepted = Counter("llm_requests_accepted_total", "Requests answered 202", registry=registry)
+        self._rejected = Counter(
+            "llm_requests_rejected_total", "Requests refused", ["error_code"], registry=registry
+        )
+        self._processed = Counter(
+            "llm_requests_processed_total", "Total LLM requests processed", ["status"], registry=registry
+        )
+        self._published = Counter(
+            "callback_events_published_total",
+            "Total callback events published",
+            ["topic", "status"],
+            registry=registry,
+        )
+        self._publish_failures = Counter(
+            "callback_publish_failures_total",
+            "Total callback publishing failures",
+            ["topic"],
+            registry=registry,
+        )
+        self._accept_seconds = Histogram(
+            "llm_accept_seconds", "Body received to durable, in seconds", buckets=_FAST, registry=registry
+        )
+        self._queue_wait_seconds = Histogram(
+            "llm_queue_wait_seconds",
+            "Accepted to first attempt, in seconds",
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self._provider_seconds = Histogram(
+            "llm_provider_seconds",
+            "One call to a provider, in seconds",
+            ["provider", "model"],
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self._publish_seconds = Histogram(
+            "callback_publish_seconds",
+            "Outcome durable to acknowledged by the broker, in seconds",
+            ["send"],
+            buckets=_FAST,
+            registry=registry,
+        )
+        self._end_to_end_seconds = Histogram(
+            "llm_end_to_end_seconds",
+            "Accepted to callback acknowledged, in seconds",
+            buckets=_SLOW,
+            registry=registry,
+        )
+        self._calls = Counter(
+            "llm_provider_calls_total", "Calls to providers", ["provider", "outcome"], registry=registry
+        )
+        self._tokens = Counter("llm_tokens_total", "Tokens spent", ["provider", "kind"], registry=registry)
+        self._cost = Counter("llm_cost_usd_total", "Estimated cost in USD", ["provider"], registry=registry)
+        for status in ("success", "error"):
+            self._processed.labels(status)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Adds a figure that is read when it is asked for."""
+        Gauge(name, help_text, registry=self.registry).set_function(read)
+
+    def phase_gauge(self, phases: Collection[str], read: Callable[[], str]) -> None:
+        """Adds `llm_service_phase{phase}`: 1 for the current phase, else 0."""
+        gauge = Gauge("llm_service_phase", "1 for the current phase", ["phase"], registry=self.registry)
+        for phase in phases:
+            gauge.labels(phase).set_function(partial(_is_current, read, phase))
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def accepted(self, seconds: float) -> None:
+        """A request was answered 202, `seconds` after its body had arrived."""
+        self._accepted.inc()
+        self._accept_seconds.observe(seconds)
+
+    def rejected(self, code: LLMErrorCode) -> None:
+        """A request was refused."""
+        self._rejected.labels(code.value).inc()
+
+    def started(self, waited_seconds: float) -> None:
+        """The first attempt at a request began."""
+        self._queue_wait_seconds.observe(waited_seconds)
+
+    def attempted(
+        self,
+        provider: LLMProviderType,
+        model: str,
+        failure: LLMErrorCode | None,
+        seconds: float,
+        usage: Usage,
+    ) -> None:
+        """A call to a provider came back."""
+        self._calls.labels(provider.value, "success" if failure is None else failure.value).inc()
+        shown = model if model in self._model_names else OTHER
+        self._provider_seconds.labels(provider.value, shown).observe(seconds)
+        for kind, tokens in (
+            ("prompt", usage.prompt_tokens),
+            ("completion", usage.completion_tokens),
+            ("cached", usage.cached_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ):
+            if tokens:
+                self._tokens.labels(provider.value, kind).inc(tokens)
+        if usage.cost_usd:
+            self._cost.labels(provider.value).inc(usage.cost_usd)
+
+    def processed(self, success: bool) -> None:
+        """A request reached its outcome."""
+        self._processed.labels("success" if success else "error").inc()
+
+    def published(
+        self, topic: str, success: bool, publish_seconds: float, end_to_end_seconds: float, again: bool
+    ) -> None:
+        """The broker acknowledged a callback."""
+        self._published.labels(self._topic_label(topic), "success" if success else "error").inc()
+        self._publish_seconds.labels("again" if again else "first").observe(publish_seconds)
+        self._end_to_end_seconds.observe(end_to_end_seconds)
+
+    def publish_failed(self, topic: str) -> None:
+        """An attempt to publish failed."""
+        self._publish_failures.labels(self._topic_label(topic)).inc()
+
+    def _topic_label(self, topic: str) -> str:
+        if topic in self._topics:
+            return topic
+        if len(self._topics) >= MAX_TOPIC_LABELS:
+            return OTHER
+        self._topics.add(topic)
+        return topic
+
+
+def _is_current(read: Callable[[], str], phase: str) -> float:
+    return float(read() == phase)
