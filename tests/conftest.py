@@ -1,0 +1,146 @@
+"""What every test may use: a scrubbed environment, real processes, and waiting for a condition."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+READY_LIMIT_SECONDS = 30.0
+STOP_LIMIT_SECONDS = 15.0
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of whoever runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith(("LLM_PROVIDER_SERVICE_", "LLMCTL_")) or name in {"NO_COLOR", "FORCE_COLOR"}:
+            monkeypatch.delenv(name)
+
+
+@dataclass
+class Child:
+    """A process of ours, started by a test and ended with it."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    log: Path
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(STOP_LIMIT_SECONDS)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_LIMIT_SECONDS)
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The structured log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+
+class Launcher:
+    """Starts `python -m MODULE` and waits for its ready line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: list[Child] = []
+
+    def start(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Child:
+        """Starts a module; fails with its stderr where it does not come up."""
+        log = self._folder / f"{module}-{len(self._children)}.log"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LLM_PROVIDER_SERVICE_")}
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, "--exit-with-parent", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=self._folder,
+                env={**inherited, "PYTHONPATH": str(ROOT), **(env or {})},
+            )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            process.wait(STOP_LIMIT_SECONDS)
+            pytest.fail(f"{module} did not come up: {log.read_text()[-2000:]}")
+        child = Child(process, json.loads(line), log)
+        self._children.append(child)
+        return child
+
+    def close(self) -> None:
+        """Ends what still runs."""
+        for child in reversed(self._children):
+            if child.process.poll() is None:
+                child.process.terminate()
+                try:
+                    child.process.wait(STOP_LIMIT_SECONDS)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+            for stream in (child.process.stdin, child.process.stdout):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """Processes that end with the test."""
+    launcher = Launcher(tmp_path)
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def session_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Processes that end with the session."""
+    launcher = Launcher(tmp_path_factory.mktemp("processes"))
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def broker(session_launcher: Launcher) -> Child:
+    """The embedded broker, shared by all tests; each test names topics of its own."""
+    return session_launcher.start("simulator.broker", "--port", "0")
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(broker: Child) -> str:
+    """Where the shared broker listens."""
+    return str(broker.ready["bootstrap_servers"])
+
+
+WaitUntil = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """Waits for a condition, with a deadline, instead of sleeping."""
+
+    async def wait(
+        condition: Callable[[], Any], limit_seconds: float = 10.0, what: str = "condition"
+    ) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            result = condition()
+            if asyncio.iscoroutine(result):
+                result = await result
+            if result:
+                return
+            if time.monotonic() >= deadline:
+                pytest.fail(f"{what} did not come true within {limit_seconds} s")
+            await asyncio.sleep(0.01)
+
+    return wait

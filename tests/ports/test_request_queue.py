@@ -1,0 +1,206 @@
+"""What every queue promises: the same suite on the one in memory and the one on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from service.contracts.codec import SealedEnvelope
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.requests import LLMComparisonRequest, QueuedRequest
+from service.core.outcome import Spent, Usage
+from service.core.records import Callback, Claim
+from service.queues.memory import MemoryQueue
+from service.queues.sqlite import MAX_CALLBACKS_IN_MEMORY, SqliteQueue
+
+Queue = MemoryQueue | SqliteQueue
+
+
+def make_request(priority: int = 0, **fields: Any) -> QueuedRequest:
+    """A queued request with texts that are not ASCII."""
+    data = LLMComparisonRequest(
+        user_prompt="Which is better?",
+        essay_a="Æther, première ∑",
+        essay_b="b",
+        callback_topic="results",
+        priority=priority,
+        metadata={"pair": 1},
+    )
+    now = datetime.now(UTC)
+    base = {"queue_id": str(uuid4()), "queued_at": now, "expires_at": now + timedelta(hours=1)}
+    return QueuedRequest(
+        correlation_id=data.correlation_id, callback_topic="results", request_data=data, **{**base, **fields}
+    )
+
+
+def make_callback(claim: Claim) -> Callback:
+    """A callback with headers and bytes of its own."""
+    queue_id = claim.request.queue_id
+    sealed = SealedEnvelope(f'{{"n": "{queue_id}"}}'.encode(), (("event_id", b"\xff\x00"), ("x", b"")))
+    return Callback(queue_id, "results", "key", sealed, success=True, accepted_unix_seconds=12.5)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queue]:
+    """A queue of each kind."""
+    if request.param == "memory":
+        yield MemoryQueue()
+        return
+    sqlite = SqliteQueue(tmp_path / "queue.db")
+    await sqlite.open()
+    yield sqlite
+    await sqlite.close()
+
+
+async def test_claims_what_was_put_unchanged_and_in_order(queue: Queue) -> None:
+    """Requests come out as they went in, first come first served, each for its first attempt."""
+    requests = [make_request() for _ in range(3)]
+
+    positions = [await queue.put(request) for request in requests]
+    claims = await queue.claim(10)
+
+    assert positions == [1, 2, 3]
+    assert [claim.request for claim in claims] == requests
+    assert {claim.attempt for claim in claims} == {1}
+
+
+async def test_claims_no_more_than_asked_for(queue: Queue) -> None:
+    """The limit of a claim is kept, and the rest waits."""
+    for _ in range(3):
+        await queue.put(make_request())
+
+    claims = await queue.claim(2)
+
+    assert len(claims) == 2
+    assert (queue.stats().waiting, queue.stats().claimed) == (1, 2)
+
+
+async def test_serves_higher_priority_first(queue: Queue) -> None:
+    """A request of higher priority overtakes those that wait."""
+    low, high = make_request(priority=0), make_request(priority=9)
+    await queue.put(low)
+    await queue.put(high)
+
+    claims = await queue.claim(2)
+
+    assert [claim.request.queue_id for claim in claims] == [high.queue_id, low.queue_id]
+
+
+async def test_claim_waits_for_the_first_request(queue: Queue) -> None:
+    """A claim on an empty queue ends when something is put."""
+    claiming = asyncio.ensure_future(queue.claim(1))
+    await asyncio.sleep(0)
+    assert not claiming.done()
+    request = make_request()
+
+    await queue.put(request)
+
+    assert (await asyncio.wait_for(claiming, 5))[0].request == request
+
+
+async def test_unclaimed_request_is_as_if_never_claimed(queue: Queue) -> None:
+    """What is given back unstarted goes first again, and the attempt does not count."""
+    first, second = make_request(), make_request()
+    await queue.put(first)
+    await queue.put(second)
+    (claim,) = await queue.claim(1)
+
+    await queue.unclaim(claim)
+    claims = await queue.claim(2)
+
+    assert [(c.request.queue_id, c.attempt) for c in claims] == [(first.queue_id, 1), (second.queue_id, 1)]
+
+
+async def test_retry_counts_attempts_and_carries_what_was_spent(queue: Queue) -> None:
+    """A second attempt knows its number and what the first has cost."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+    spent = Spent(Usage(10, 5, 2, 1, 0.25), 1.5, "model-x", LLMErrorCode.PROVIDER_TIMEOUT, "too slow")
+
+    await queue.retry(claim, 0.0, spent)
+    (again,) = await asyncio.wait_for(queue.claim(1), 5)
+
+    assert (again.attempt, again.spent) == (2, spent)
+
+
+async def test_retry_is_not_claimed_before_its_time(queue: Queue) -> None:
+    """A request that is to wait does wait, and counts as held meanwhile."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+
+    await queue.retry(claim, 3600.0, Spent())
+
+    assert queue.stats().waiting == 0
+    assert queue.stats().claimed == 1
+
+
+async def test_completed_request_moves_to_the_outbox(queue: Queue) -> None:
+    """Completion empties the queue and fills the outbox with the very same bytes."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+    callback = make_callback(claim)
+
+    await queue.complete(claim, callback)
+    (entry,) = await queue.outbox.take(10)
+
+    assert entry.callback == callback
+    assert (queue.stats().waiting, queue.stats().claimed, queue.outbox.depth()) == (0, 0, 1)
+
+
+async def test_delivered_callback_is_forgotten(queue: Queue) -> None:
+    """An acknowledged callback leaves the outbox."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+    await queue.complete(claim, make_callback(claim))
+    entries = await queue.outbox.take(1)
+
+    await queue.outbox.delivered(entries)
+
+    assert queue.outbox.depth() == 0
+
+
+async def test_callback_put_back_is_taken_again(queue: Queue) -> None:
+    """A failed send makes its callback available once more, unchanged."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+    await queue.complete(claim, make_callback(claim))
+    (entry,) = await queue.outbox.take(1)
+
+    queue.outbox.put_back(entry)
+    (again,) = await queue.outbox.take(1)
+
+    assert again.callback == entry.callback
+    assert queue.outbox.depth() == 1
+
+
+async def test_stats_tell_the_oldest_waiting_request(queue: Queue) -> None:
+    """The age of the queue is that of its oldest request, whatever the priority."""
+    early = datetime(2026, 1, 1, tzinfo=UTC)
+    await queue.put(make_request(queued_at=early))
+    await queue.put(make_request(priority=9))
+
+    assert queue.stats().oldest_accepted_at == early
+    await queue.claim(2)
+    assert queue.stats().oldest_accepted_at is None
+
+
+async def test_more_callbacks_than_fit_in_memory_all_come_out(queue: Queue) -> None:
+    """An outbox that grew beyond its memory limit gives every callback once, with its own bytes."""
+    count = MAX_CALLBACKS_IN_MEMORY + 50
+    await asyncio.gather(*(queue.put(make_request()) for _ in range(count)))
+    expected = {}
+    for claim in await queue.claim(count):
+        callback = make_callback(claim)
+        expected[claim.request.queue_id] = callback
+        await queue.complete(claim, callback)
+
+    taken = []
+    while len(taken) < count:
+        taken.extend(await queue.outbox.take(700))
+
+    assert {entry.callback.queue_id: entry.callback for entry in taken} == expected
+    assert len(taken) == count

@@ -1,0 +1,91 @@
+"""The mock cluster's binding, seen by a foreign client (confluent-kafka) over TCP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from simulator.broker.cluster import PRODUCE_API_KEY, MockCluster
+from simulator.broker.errors import BrokerError
+from simulator.broker.topic import TopicSpec
+
+TIMEOUT_SECONDS = 5.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    """A mock cluster of one broker."""
+    with MockCluster.create() as running:
+        yield running
+
+
+def produce(cluster: MockCluster, topic: str, **settings: str | int) -> KafkaError | None:
+    """Send one record and return the error of its delivery report."""
+    reports: list[KafkaError | None] = []
+    producer = Producer(
+        {"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}", "log_level": 0, **settings}
+    )
+    producer.produce(topic, b"value", on_delivery=lambda error, _: reports.append(error))
+    assert producer.flush(TIMEOUT_SECONDS) == 0
+    return reports[0]
+
+
+def test_a_created_topic_has_its_partitions_and_only_once(cluster: MockCluster) -> None:
+    """Partitions are as asked for, listing creates nothing, and a second creation is refused."""
+    cluster.create_topic("b", 3)
+    cluster.create_topic("a", 10_000)
+    assert cluster.topics() == (TopicSpec("a", 10_000), TopicSpec("b", 3))
+    with pytest.raises(BrokerError, match="'b' already exists"):
+        cluster.create_topic("b", 4)
+
+
+def test_clients_are_sent_to_the_advertised_address(cluster: MockCluster) -> None:
+    """Metadata names the advertised port, while the listener keeps its own."""
+    cluster.advertise("127.0.0.1", 1)
+    listed = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"}).list_topics(timeout=5)
+    assert [f"{broker.host}:{broker.port}" for broker in listed.brokers.values()] == ["127.0.0.1:1"]
+    assert listed.controller_id in listed.brokers
+
+
+def test_pushed_errors_answer_the_next_produce_requests(cluster: MockCluster) -> None:
+    """One request is refused, the one after it is not."""
+    cluster.create_topic("t", 1)
+    cluster.push_error(PRODUCE_API_KEY, 29)
+    refused = produce(cluster, "t")
+    assert refused is not None
+    assert refused.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    assert produce(cluster, "t") is None
+
+
+def test_a_cluster_that_is_down_cannot_be_asked_until_it_is_up(cluster: MockCluster) -> None:
+    """Down refuses connections on the same port that up serves again."""
+    cluster.create_topic("t", 1)
+    cluster.set_down()
+    with pytest.raises(BrokerError, match="did not list its topics"):
+        cluster.topics(timeout_seconds=0.3)
+    cluster.set_up()
+    assert cluster.topics() == (TopicSpec("t", 1),)
+
+
+def test_a_round_trip_time_delays_answers(cluster: MockCluster) -> None:
+    """Every answer comes at least that late."""
+    cluster.set_rtt_ms(300)
+    started = time.monotonic()
+    cluster.topics()
+    assert time.monotonic() - started >= 0.3
+
+
+def test_a_closed_cluster_says_so_instead_of_crashing(cluster: MockCluster) -> None:
+    """Use after close raises, and closing twice is harmless."""
+    cluster.close()
+    cluster.close()
+    with pytest.raises(BrokerError, match="closed"):
+        cluster.create_topic("t", 1)
+    with pytest.raises(KafkaException):
+        AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}", "log_level": 0}).list_topics(
+            timeout=0.2
+        )
