@@ -128,7 +128,9 @@ class Settings(BaseSettings):
     def _check_default_provider(self) -> Self:
         provider = self.default_llm_provider
         if provider is LLMProviderType.MOCK and not self.allow_mock_provider:
-            raise ValueError(f"the provider mock needs {PREFIX}ALLOW_MOCK_PROVIDER=true")
+            raise ValueError(
+                f"{PREFIX}DEFAULT_LLM_PROVIDER is mock, which needs {PREFIX}ALLOW_MOCK_PROVIDER=true"
+            )
         if provider is LLMProviderType.OPENAI and self.openai_api_key is None:
             raise ValueError(f"{PREFIX}OPENAI_API_KEY is not set, and openai is the default provider")
         if provider not in {LLMProviderType.MOCK, LLMProviderType.OPENAI}:

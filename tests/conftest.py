@@ -80,6 +80,21 @@ class Launcher:
         self._children.append(child)
         return child
 
+    def run_to_end(self, module: str, *, env: Mapping[str, str]) -> tuple[int, str]:
+        """Runs a module that is expected to end by itself; returns its exit code and stderr."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LLM_PROVIDER_SERVICE_")}
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=self._folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), **env},
+            timeout=READY_LIMIT_SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
     def close(self) -> None:
         """Ends what still runs."""
         for child in reversed(self._children):

@@ -1,0 +1,99 @@
+"""From an accepted request to its callback on Kafka, read by a foreign client."""
+
+import asyncio
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import httpx
+import pytest
+
+from service.contracts.codec import open_envelope
+from service.contracts.enums import EssayComparisonWinner
+
+PATH = "/api/v1/comparison"
+
+
+async def test_accepted_request_is_called_back_once_with_all_its_marks(
+    client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+) -> None:
+    """One request, one record: key, headers, envelope and metadata as promised."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
+    metadata = {"pair": 7, "nested": {"ä": [1, None, "x"]}, "big": 12345678901234567890123}
+
+    response = await client.post(
+        PATH,
+        json=body | {"metadata": metadata},
+        headers={"X-Run-ID": "run-1", "traceparent": traceparent},
+    )
+    (record,) = await asyncio.to_thread(read_topic, topic, 1)
+
+    accepted = response.json()
+    queue_id = accepted["queue_id"]
+    envelope = open_envelope(record.value())
+    event_id = uuid5(NAMESPACE_URL, f"llm_provider.comparison_result:{queue_id}")
+    assert response.status_code == 202
+    assert accepted["status"] == "queued"
+    assert accepted["callback_topic"] == topic
+    assert record.key().decode() == accepted["correlation_id"]
+    assert dict(record.headers()) == {
+        "event_id": str(event_id).encode(),
+        "event_type": b"llm_provider.comparison_result",
+        "request_id": queue_id.encode(),
+        "content-type": b"application/json",
+        "run_id": b"run-1",
+        "traceparent": traceparent.encode(),
+    }
+    assert envelope.event_id == event_id
+    assert envelope.source_service == "llm_provider_service"
+    assert envelope.data.request_id == queue_id
+    assert envelope.data.is_success
+    assert envelope.data.winner in EssayComparisonWinner
+    assert envelope.data.trace_id == trace_id
+    assert envelope.data.request_metadata == metadata
+    assert envelope.data.requested_at <= envelope.data.completed_at
+
+
+async def test_many_at_once_are_each_called_back_once(
+    client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+) -> None:
+    """300 concurrent requests give 300 callbacks, one for each id."""
+    responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(300)))
+    records = await asyncio.to_thread(read_topic, topic, 300)
+
+    accepted = [response.json()["queue_id"] for response in responses]
+    called_back = [open_envelope(record.value()).data.request_id for record in records]
+    assert sorted(called_back) == sorted(accepted)
+    assert len(set(called_back)) == 300
+
+
+async def test_expired_request_is_called_back_with_its_error(
+    client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+) -> None:
+    """A deadline that has passed before the start ends in an error callback."""
+    await client.post(PATH, json=body | {"ttl_seconds": 1e-9})
+
+    (record,) = await asyncio.to_thread(read_topic, topic, 1)
+
+    result = open_envelope(record.value()).data
+    assert result.error_detail is not None
+    assert result.error_detail.error_code == "LLM_REQUEST_EXPIRED"
+    assert result.model == "unknown"
+
+
+async def test_health_readiness_and_metrics_answer(client: httpx.AsyncClient) -> None:
+    """The operators' routes tell that all is well."""
+    health = await client.get("/healthz")
+    readiness = await client.get("/readyz")
+    metrics = await client.get("/metrics")
+
+    assert (health.status_code, readiness.status_code, metrics.status_code) == (200, 200, 200)
+    assert readiness.json() == {"status": "ready", "broker": "up"}
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'llm_service_phase{phase="ready"} 1.0' in metrics.text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/comparison/status/x", "/api/v1/comparison/results/x"])
+async def test_no_result_can_be_polled(client: httpx.AsyncClient, path: str) -> None:
+    """There is no way to ask for a result but to read the topic."""
+    assert (await client.get(path)).status_code == 404

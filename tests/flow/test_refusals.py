@@ -1,0 +1,254 @@
+"""The rows of the error table on the body and the callback topic, each over real HTTP."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+PATH = "/api/v1/comparison"
+JSON = {"content-type": "application/json"}
+
+ReadError = Callable[[httpx.Response], dict[str, Any]]
+Body = dict[str, Any]
+Change = Callable[[Body], object]
+
+
+def put(field: str, value: Any) -> Change:
+    """Sets a field."""
+    return lambda body: body.update({field: value})
+
+
+def drop(field: str) -> Change:
+    """Leaves a field out."""
+    return lambda body: body.pop(field)
+
+
+FIELD_FAULTS: list[tuple[str, Change, int, str]] = [
+    ("prompt missing", drop("user_prompt"), 422, "LLM_INVALID_PROMPT"),
+    ("prompt blank", put("user_prompt", " \n\t"), 422, "LLM_INVALID_PROMPT"),
+    ("prompt of wrong type", put("user_prompt", 7), 422, "LLM_INVALID_PROMPT"),
+    ("essay missing", drop("essay_a"), 422, "LLM_INVALID_PROMPT"),
+    ("essay empty", put("essay_b", ""), 422, "LLM_INVALID_PROMPT"),
+    ("essay null", put("essay_b", None), 422, "LLM_INVALID_PROMPT"),
+    ("unknown field", put("callback_url", "http://x"), 422, "LLM_INVALID_REQUEST"),
+    ("correlation id no UUID", put("correlation_id", "abc"), 422, "LLM_INVALID_REQUEST"),
+    ("metadata no object", put("metadata", [1]), 422, "LLM_INVALID_REQUEST"),
+    ("priority too high", put("priority", 10), 422, "LLM_INVALID_REQUEST"),
+    ("priority no integer", put("priority", "1"), 422, "LLM_INVALID_REQUEST"),
+    ("deadline in the past", put("ttl_seconds", 0), 422, "LLM_INVALID_REQUEST"),
+    ("topic missing", drop("callback_topic"), 422, "LLM_CALLBACK_TOPIC_MISSING"),
+    ("topic null", put("callback_topic", None), 422, "LLM_CALLBACK_TOPIC_MISSING"),
+    ("topic empty", put("callback_topic", ""), 422, "LLM_CALLBACK_TOPIC_MISSING"),
+    ("topic of wrong type", put("callback_topic", ["results.x"]), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic name illegal", put("callback_topic", "results.ä b"), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic name of dots", put("callback_topic", ".."), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic name too long", put("callback_topic", "results." + "x" * 242), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic internal", put("callback_topic", "__consumer_offsets"), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic off the list", put("callback_topic", "other.topic"), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    ("topic absent", put("callback_topic", "results.absent"), 422, "LLM_INVALID_CALLBACK_TOPIC"),
+    (
+        "provider unknown",
+        put("llm_config_overrides", {"provider_override": "acme"}),
+        422,
+        "LLM_INVALID_CONFIG",
+    ),
+    (
+        "provider without a key",
+        put("llm_config_overrides", {"provider_override": "anthropic"}),
+        422,
+        "LLM_INVALID_CONFIG",
+    ),
+    (
+        "model unknown",
+        put("llm_config_overrides", {"provider_override": "openai", "model_override": "gpt-none"}),
+        422,
+        "LLM_INVALID_CONFIG",
+    ),
+    (
+        "temperature too high",
+        put("llm_config_overrides", {"temperature_override": 2.5}),
+        422,
+        "LLM_INVALID_CONFIG",
+    ),
+    (
+        "tokens not positive",
+        put("llm_config_overrides", {"max_tokens_override": 0}),
+        422,
+        "LLM_INVALID_CONFIG",
+    ),
+    ("metadata too large", put("metadata", {"x": "y" * 16_400}), 413, "LLM_CONTENT_TOO_LONG"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"), [row[1:] for row in FIELD_FAULTS], ids=[row[0] for row in FIELD_FAULTS]
+)
+async def test_faulty_field_is_refused_with_its_code(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError, change: Change, status: int, code: str
+) -> None:
+    """Each fault has its status and its code, in the one error body."""
+    change(body)
+
+    response = await client.post(PATH, json=body)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (status, code)
+
+
+RAW_FAULTS = [
+    ("not JSON", b"{oops", JSON, 422),
+    ("empty", b"", JSON, 422),
+    ("no object", b"[1, 2]", JSON, 422),
+    ("not UTF-8", b'{"user_prompt": "\xff"}', JSON, 422),
+    ("lone surrogate", b'{"user_prompt": "\\ud800"}', JSON, 422),
+    ("not a number", b'{"metadata": {"x": NaN}}', JSON, 422),
+    ("nested without end", b'{"metadata": ' + b"[" * 100_000, JSON, 422),
+    ("form", b"user_prompt=x", {"content-type": "application/x-www-form-urlencoded"}, 415),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"), [row[1:] for row in RAW_FAULTS], ids=[row[0] for row in RAW_FAULTS]
+)
+async def test_body_that_is_no_json_object_is_refused(
+    client: httpx.AsyncClient, read_error: ReadError, content: bytes, headers: dict[str, str], status: int
+) -> None:
+    """What cannot be read as a JSON object is the caller's fault, never a failure of the service."""
+    response = await client.post(PATH, content=content, headers=headers)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (status, "LLM_INVALID_REQUEST")
+
+
+async def test_metadata_that_json_cannot_carry_back_is_refused(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError
+) -> None:
+    """A number beyond JSON's range would poison the callback, so it gets no 202."""
+    content = json.dumps(body)[:-1] + ', "metadata": {"x": 1e999}}'
+
+    response = await client.post(PATH, content=content.encode(), headers=JSON)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
+
+
+async def test_body_over_the_limit_is_refused_by_its_length(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError
+) -> None:
+    """A body that says it is too large is refused without being read."""
+    response = await client.post(PATH, json={**body, "essay_a": "x" * 1_100_000})
+
+    assert (response.status_code, read_error(response)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
+
+
+async def test_body_over_the_limit_is_refused_while_reading(
+    client: httpx.AsyncClient, read_error: ReadError
+) -> None:
+    """A body that does not say its size is refused as soon as it is too large."""
+
+    async def drip() -> Any:
+        for _ in range(40):
+            yield b" " * 65_536
+
+    response = await client.post(PATH, content=drip(), headers=JSON)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
+
+
+PRECEDENCE: list[tuple[str, list[Change], str]] = [
+    (
+        "size before topic",
+        [put("metadata", {"x": "y" * 17_000}), drop("callback_topic")],
+        "LLM_CONTENT_TOO_LONG",
+    ),
+    ("topic before prompt", [drop("callback_topic"), put("user_prompt", "")], "LLM_CALLBACK_TOPIC_MISSING"),
+    (
+        "prompt before configuration",
+        [put("essay_a", ""), put("llm_config_overrides", {"temperature_override": 9})],
+        "LLM_INVALID_PROMPT",
+    ),
+    (
+        "topic before configuration",
+        [put("callback_topic", 3), put("llm_config_overrides", {"provider_override": "acme"})],
+        "LLM_INVALID_CALLBACK_TOPIC",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"), [row[1:] for row in PRECEDENCE], ids=[row[0] for row in PRECEDENCE]
+)
+async def test_most_important_fault_is_told(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError, changes: list[Change], code: str
+) -> None:
+    """Where several faults apply, the first in the order of precedence is the answer."""
+    for change in changes:
+        change(body)
+
+    response = await client.post(PATH, json=body)
+
+    assert read_error(response)["error_code"] == code
+
+
+async def test_refusal_carries_the_callers_correlation_id(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError
+) -> None:
+    """A refused request can be traced by the id that its caller gave it."""
+    correlation_id = "4e9c8d5e-3f0b-4d5a-8a55-0d9d2d0e7a10"
+    body |= {"correlation_id": correlation_id, "user_prompt": ""}
+
+    response = await client.post(PATH, json=body)
+
+    assert read_error(response)["correlation_id"] == correlation_id
+
+
+async def test_header_correlation_id_is_used_where_the_body_has_none(
+    client: httpx.AsyncClient, body: Body
+) -> None:
+    """X-Correlation-ID becomes the request's own; the body's wins over it."""
+    header = {"X-Correlation-ID": "4e9c8d5e-3f0b-4d5a-8a55-0d9d2d0e7a10"}
+    own = "11111111-2222-4333-8444-555555555555"
+
+    from_header = await client.post(PATH, json=body, headers=header)
+    from_body = await client.post(PATH, json=body | {"correlation_id": own}, headers=header)
+
+    assert UUID(from_header.json()["correlation_id"]) == UUID(header["X-Correlation-ID"])
+    assert UUID(from_body.json()["correlation_id"]) == UUID(own)
+
+
+@pytest.mark.parametrize("headers", [{"X-Correlation-ID": "7"}, {"X-Run-ID": "a b"}, {"X-Run-ID": "x" * 65}])
+async def test_faulty_header_is_refused(
+    client: httpx.AsyncClient, body: Body, read_error: ReadError, headers: dict[str, str]
+) -> None:
+    """A header that is read is also checked."""
+    response = await client.post(PATH, json=body, headers=headers)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/v1/comparison/status/1", 404, "LLM_NOT_FOUND"),
+        ("GET", "/api/v1/comparison/results/1", 404, "LLM_NOT_FOUND"),
+        ("GET", "/nowhere", 404, "LLM_NOT_FOUND"),
+        ("GET", "/api/v1/comparison", 405, "LLM_METHOD_NOT_ALLOWED"),
+        ("DELETE", "/healthz", 405, "LLM_METHOD_NOT_ALLOWED"),
+    ],
+)
+async def test_unknown_route_and_wrong_method_have_the_one_error_body(
+    client: httpx.AsyncClient, read_error: ReadError, method: str, path: str, status: int, code: str
+) -> None:
+    """The polling routes are gone, and every refusal looks the same."""
+    response = await client.request(method, path)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (status, code)
+
+
+async def test_refused_requests_are_counted_by_code(client: httpx.AsyncClient, body: Body) -> None:
+    """Operators see refusals in /metrics."""
+    await client.post(PATH, json=body | {"essay_a": ""})
+
+    metrics = (await client.get("/metrics")).text
+
+    assert 'llm_requests_rejected_total{error_code="LLM_INVALID_PROMPT"}' in metrics

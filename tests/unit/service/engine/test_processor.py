@@ -1,0 +1,270 @@
+"""One claimed request to one outcome, whatever the provider does."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.events import LLMComparisonResultV1
+from service.core.errors import ProviderFailure, QueueUnavailable
+from service.core.outcome import Judgement, ProviderReply, Spent, Usage
+from service.core.records import ProviderCall
+from service.engine import processor as processor_module
+from service.engine.processor import Processor
+from service.engine.routing import Router
+from service.queues.memory import MemoryQueue
+from service.telemetry.metrics import Metrics
+
+REPLY = ProviderReply(
+    Judgement(EssayComparisonWinner.ESSAY_B, "Clearer.", 0.8), "model-1", Usage(100, 20, cost_usd=0.01)
+)
+
+
+@dataclass
+class ScriptedProvider:
+    """Answers what the test has written down, in turn."""
+
+    script: list[ProviderReply | Exception]
+    calls: list[ProviderCall] = field(default_factory=list)
+    name: LLMProviderType = LLMProviderType.OPENAI
+    default_model: str = "model-1"
+
+    def find_objection(self, model: str, overrides: Any) -> str | None:
+        """Takes everything but a model that is not there."""
+        return f"there is no {model}" if model == "absent" else None
+
+    async def compare(self, call: ProviderCall) -> ProviderReply:
+        """The next line of the script."""
+        self.calls.append(call)
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def close(self) -> None:
+        """Has nothing to close."""
+
+
+def failure(code: LLMErrorCode = LLMErrorCode.PROVIDER_TIMEOUT, **fields: Any) -> ProviderFailure:
+    """A failed attempt that has cost something."""
+    return ProviderFailure(
+        code, "It failed.", **{"retryable": True, "usage": Usage(10, 1, cost_usd=0.001), **fields}
+    )
+
+
+@dataclass
+class Bench:
+    """A processor between a queue in memory and a scripted provider."""
+
+    queue: MemoryQueue
+    provider: ScriptedProvider
+    processor: Processor
+    metrics: Metrics
+
+    async def work(self) -> None:
+        """Claims and processes one request."""
+        (claim,) = await asyncio.wait_for(self.queue.claim(1), 5)
+        await self.processor.process(claim)
+
+    async def result(self) -> LLMComparisonResultV1:
+        """The one callback in the outbox."""
+        entries = await asyncio.wait_for(self.queue.outbox.take(10), 5)
+        assert len(entries) == 1
+        return entries[0].callback.sealed.data
+
+
+@pytest.fixture
+def bench(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a bench with a script; retries come back at once."""
+    monkeypatch.setattr(processor_module.random, "random", lambda: 0.0)
+
+    def make(*script: ProviderReply | Exception, max_attempts: int = 3) -> Bench:
+        queue, provider, metrics = MemoryQueue(), ScriptedProvider(list(script)), Metrics(["model-1"])
+        processor = Processor(
+            queue=queue,
+            router=Router({LLMProviderType.OPENAI: provider}, LLMProviderType.OPENAI),
+            meter=metrics,
+            clock=clock,
+            max_attempts=max_attempts,
+            provider_timeout_seconds=7,
+        )
+        return Bench(queue, provider, processor, metrics)
+
+    return make
+
+
+async def test_success_callback_published(bench: Any, make_request: Any) -> None:
+    """A reply becomes the success event, with all that is known of the call."""
+    b = bench(REPLY)
+    request = make_request(metadata={"pair": 1})
+    await b.queue.put(request)
+
+    await b.work()
+
+    result = await b.result()
+    assert (result.winner, result.justification, result.confidence) == ("essay_b", "Clearer.", 0.8)
+    assert (result.request_id, result.correlation_id) == (request.queue_id, request.correlation_id)
+    assert (result.provider, result.model, result.cost_estimate) == ("openai", "model-1", 0.01)
+    assert result.token_usage.total_tokens == 120
+    assert result.request_metadata == {"pair": 1}
+    assert b.queue.stats().claimed == 0
+
+
+async def test_call_carries_the_overrides(bench: Any, make_request: Any) -> None:
+    """What a caller may decide reaches the provider."""
+    b = bench(REPLY)
+    overrides = {
+        "model_override": "model-2",
+        "temperature_override": 0.3,
+        "system_prompt_override": "Be strict.",
+        "max_tokens_override": 99,
+    }
+    await b.queue.put(make_request(llm_config_overrides=overrides))
+
+    await b.work()
+
+    call = b.provider.calls[0]
+    assert (call.model, call.temperature, call.system_prompt, call.max_tokens) == (
+        "model-2",
+        0.3,
+        "Be strict.",
+        99,
+    )
+    assert (call.timeout_seconds, call.attempt) == (7, 1)
+    assert all(text in call.user_prompt for text in ("Which is better?", "one", "two"))
+
+
+async def test_error_callback_published(bench: Any, make_request: Any) -> None:
+    """A failure that no retry can mend becomes the error event at once, with its cost."""
+    b = bench(failure(LLMErrorCode.PROVIDER_RATE_LIMIT, retryable=False, details={"status": 429}))
+    await b.queue.put(make_request())
+
+    await b.work()
+
+    result = await b.result()
+    assert result.is_error
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.PROVIDER_RATE_LIMIT
+    assert result.error_detail.details["status"] == 429
+    assert (result.token_usage.total_tokens, result.cost_estimate) == (11, 0.001)
+
+
+async def test_failed_attempts_are_repeated_and_paid_for(bench: Any, make_request: Any) -> None:
+    """An answer after two failures counts the tokens and the money of all three attempts."""
+    b = bench(failure(), failure(), REPLY)
+    await b.queue.put(make_request())
+
+    for _ in range(3):
+        await b.work()
+
+    result = await b.result()
+    assert result.is_success
+    assert result.token_usage.total_tokens == 120 + 2 * 11
+    assert result.cost_estimate == pytest.approx(0.012)
+    assert [call.attempt for call in b.provider.calls] == [1, 2, 3]
+
+
+async def test_last_attempt_ends_in_the_providers_error(bench: Any, make_request: Any) -> None:
+    """A request that ran out of attempts gets the last provider error, once."""
+    b = bench(failure(), failure(), failure(LLMErrorCode.PROVIDER_UNAVAILABLE))
+    await b.queue.put(make_request())
+
+    for _ in range(3):
+        await b.work()
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.PROVIDER_UNAVAILABLE
+    assert result.error_detail.details["attempts"] == 3
+
+
+@pytest.mark.parametrize(
+    ("spent", "code"),
+    [
+        (Spent(), LLMErrorCode.INTERNAL_ERROR),
+        (
+            Spent(last_code=LLMErrorCode.PROVIDER_TIMEOUT, last_message="slow"),
+            LLMErrorCode.PROVIDER_TIMEOUT,
+        ),
+    ],
+)
+async def test_request_that_kills_the_process_ends_too(
+    bench: Any, make_request: Any, spent: Spent, code: LLMErrorCode
+) -> None:
+    """A claim beyond the limit is answered without another call: with the last error where there was one."""
+    b = bench(max_attempts=1)
+    await b.queue.put(make_request())
+    (claim,) = await b.queue.claim(1)
+    await b.queue.retry(claim, 0.0, spent)
+
+    await b.work()
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is code
+    assert b.provider.calls == []
+
+
+async def test_expired_request_is_not_asked(bench: Any, make_request: Any, clock: Any) -> None:
+    """A deadline that passed in the queue ends in its own error, without a call."""
+    b = bench()
+    await b.queue.put(make_request(ttl_seconds=5))
+    clock.seconds = 5.0
+
+    await b.work()
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.REQUEST_EXPIRED
+    assert (result.model, result.token_usage.total_tokens) == ("unknown", 0)
+    assert b.provider.calls == []
+
+
+async def test_defect_of_an_adapter_ends_in_a_callback(bench: Any, make_request: Any) -> None:
+    """Even an exception that should not be is told to the caller, without its message."""
+    b = bench(KeyError("secret text"))
+    await b.queue.put(make_request())
+
+    await b.work()
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.INTERNAL_ERROR
+    assert "secret" not in result.model_dump_json()
+
+
+async def test_route_that_went_away_is_a_configuration_error(bench: Any, make_request: Any) -> None:
+    """A model that was configured at acceptance and is no more ends in an error callback."""
+    b = bench()
+    await b.queue.put(make_request(llm_config_overrides={"model_override": "absent"}))
+
+    await b.work()
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.CONFIGURATION_ERROR
+
+
+async def test_paid_outcome_is_held_until_the_queue_takes_it(
+    bench: Any, make_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that cannot be written for a while costs no outcome and no second call."""
+    monkeypatch.setattr(processor_module, "RECORD_AGAIN_SECONDS", 0.0)
+    b = bench(REPLY)
+    await b.queue.put(make_request())
+    really_complete, failures = b.queue.complete, [QueueUnavailable("disk full")] * 3
+
+    async def complete(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await really_complete(*arguments)
+
+    b.queue.complete = complete
+
+    await b.work()
+
+    assert (await b.result()).is_success
+    assert len(b.provider.calls) == 1

@@ -1,0 +1,54 @@
+"""Who is served next."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.queues.backlog import AGING_SECONDS, Backlog, Waiting
+
+
+def fill(*waiting: Waiting) -> Backlog:
+    """A backlog with these, in this order."""
+    backlog = Backlog()
+    for one in waiting:
+        backlog.append(one)
+    return backlog
+
+
+def test_first_come_first_served_within_a_priority() -> None:
+    """Equals keep the order of acceptance, even where the wall clock went back."""
+    backlog = fill(Waiting(1, 0, 100.0), Waiting(2, 0, 50.0))
+
+    assert [one.sequence for one in backlog.take(2, 100.0)] == [1, 2]
+
+
+def test_waiting_makes_more_urgent() -> None:
+    """A request of priority 0 overtakes fresh ones of priority 9 once it has waited nine steps."""
+    old, fresh = Waiting(1, 0, 0.0), Waiting(2, 9, 10 * AGING_SECONDS)
+
+    assert fill(old, fresh).take(1, 10 * AGING_SECONDS) == [old]
+    assert fill(Waiting(1, 0, 9.5 * AGING_SECONDS), fresh).take(1, 10 * AGING_SECONDS) == [fresh]
+
+
+def test_restored_request_goes_first() -> None:
+    """What had its turn already does not queue up again."""
+    backlog = fill(Waiting(1, 0, 0.0), Waiting(2, 0, 0.0))
+    (first,) = backlog.take(1, 0.0)
+
+    backlog.restore(first)
+
+    assert [one.sequence for one in backlog.take(2, 0.0)] == [1, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1e6)), max_size=60), st.integers(1, 20))
+def test_everything_comes_out_exactly_once(rows: list[tuple[int, float]], limit: int) -> None:
+    """Whatever the priorities and times, nothing is lost, doubled or served beyond the limit."""
+    backlog = fill(*(Waiting(n, priority, at) for n, (priority, at) in enumerate(rows)))
+    taken: list[int] = []
+
+    while backlog:
+        batch = backlog.take(limit, 1e6)
+        assert 0 < len(batch) <= limit
+        taken.extend(one.sequence for one in batch)
+
+    assert sorted(taken) == list(range(len(rows)))
+    assert backlog.oldest_accepted_unix_seconds() is None
