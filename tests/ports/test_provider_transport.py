@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -71,8 +71,10 @@ class Peer:
         head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
         length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+        body = await self.reader.readexactly(length)
         self.server.heads.append(head)
-        return await self.reader.readexactly(length)
+        self.server.asked.set()
+        return body
 
     async def send(self, *parts: bytes) -> None:
         """Sends bytes as they are."""
@@ -95,20 +97,26 @@ class Server:
     script: Script
     url: str = ""
     heads: list[bytes] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request has been read."""
     connections: int = 0
+    under_way: set[asyncio.Task[None] | None] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the script of a connection is over."""
+    """Set when a connection is over and closed on both sides."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Runs the script on a new connection."""
         self.connections += 1
+        self.under_way.add(asyncio.current_task())
         try:
             await self.script(Peer(reader, writer, self))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self.ended.set()
             writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            writer.close()
+        finally:
+            self.under_way.discard(asyncio.current_task())
+            self.ended.set()
 
 
 @asynccontextmanager
@@ -122,6 +130,10 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield server
     finally:
         listener.close()
+        left = {task for task in server.under_way if task is not None}
+        if left:
+            _, hanging = await asyncio.wait(left, timeout=5)
+            assert not hanging, "a connection was left open"
 
 
 @asynccontextmanager
@@ -131,7 +143,7 @@ async def asking(
     max_connections: int = 300,
     connect_timeout_seconds: float = 2.0,
     connection_wait_seconds: float = 2.0,
-    trusted_certificates_pem: tuple[bytes, ...] = (),
+    trusted_certificates_pem: tuple[str, ...] = (),
 ) -> AsyncIterator[OpenAIProvider]:
     """A provider on the transport that the service uses."""
     provider = OpenAIProvider(
@@ -224,7 +236,7 @@ async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
         asking(server.url, max_connections=1, connection_wait_seconds=0.2) as provider,
     ):
         first = asyncio.create_task(ask(provider))
-        await until(lambda: len(server.heads) == 1)
+        await asyncio.wait_for(server.asked.wait(), 5)
         failure = await fail(provider)
         assert failure.code is LLMErrorCode.PROVIDER_TIMEOUT
         assert failure.retryable
@@ -232,12 +244,6 @@ async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
         assert server.connections == 1
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool], within_seconds: float = 5.0) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("stage", ["before the head", "in the body"])
@@ -253,7 +259,7 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
 
     async with serving(script) as server, asking(server.url) as provider:
         call = asyncio.create_task(ask(provider))
-        await until(lambda: bool(server.heads))
+        await asyncio.wait_for(server.asked.wait(), 5)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -280,7 +286,9 @@ async def test_dripping_provider() -> None:
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         for byte in BODY:
             await peer.send(bytes([byte]))
-            await asyncio.wait([asyncio.create_task(peer.reader.read(1))], timeout=0.02)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(peer.reader.read(1), 0.02)
+                return
 
     async with serving(drip) as server, asking(server.url) as provider:
         began = time.monotonic()
@@ -332,6 +340,23 @@ async def talk_nonsense(peer: Peer) -> None:
     await peer.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
 
 
+async def send_half_a_gzip(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.answer(gzip.compress(BODY)[:-12], b"Content-Encoding: gzip")
+
+
+async def send_unknown_packing(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.answer(BODY, b"Content-Encoding: br")
+
+
+async def send_endless_head(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nX: ")
+    while True:
+        await peer.send(b"x" * 65536)
+
+
 async def send_broken_gzip(peer: Peer) -> None:
     await peer.read_request()
     await peer.answer(b"no gzip", b"Content-Encoding: gzip")
@@ -348,6 +373,9 @@ async def send_broken_gzip(peer: Peer) -> None:
         (truncate_chunked, {LLMErrorCode.PARSING_ERROR}),
         (talk_nonsense, {LLMErrorCode.PARSING_ERROR}),
         (send_broken_gzip, {LLMErrorCode.PARSING_ERROR}),
+        (send_half_a_gzip, {LLMErrorCode.PARSING_ERROR}),
+        (send_unknown_packing, {LLMErrorCode.PARSING_ERROR}),
+        (send_endless_head, {LLMErrorCode.PARSING_ERROR}),
     ],
 )
 async def test_broken_answer(script: Script, codes: set[LLMErrorCode]) -> None:
@@ -370,7 +398,7 @@ async def test_used_connection_breaks() -> None:
 
 
 async def test_stale_connection_is_replaced() -> None:
-    """A connection that the provider closed while nobody used it costs no call."""
+    """A connection that the provider has closed while nobody used it costs no call."""
 
     async def answer_once(peer: Peer) -> None:
         await peer.read_request()
@@ -445,6 +473,71 @@ async def test_huge_answer(packing: str) -> None:
     assert grown < 40 * 1024 * 1024
 
 
+async def end_by_closing(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.send(b"HTTP/1.1 200 OK\r\n\r\n", BODY)
+
+
+async def hint_first(peer: Peer) -> None:
+    await peer.read_request()
+    await peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n")
+    await peer.answer()
+
+
+async def send_chunked(peer: Peer) -> None:
+    await peer.read_request()
+    chunks = b"".join(b"%x\r\n%b\r\n" % (1, BODY[at : at + 1]) for at in range(len(BODY)))
+    await peer.send(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks, b"0\r\nTrailer: x\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize("script", [end_by_closing, hint_first, send_chunked])
+async def test_unusual_framing(script: Script) -> None:
+    """Each way in which HTTP/1.1 may tell the end of an answer is understood."""
+    async with serving(script) as server, asking(server.url) as provider:
+        assert (await ask(provider)).usage.total_tokens == 15
+
+
+async def test_unasked_answer() -> None:
+    """An answer that nobody asked for is not taken for the answer to the next call."""
+
+    async def answer_twice(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.answer(BODY)
+        await peer.answer(b"{}")
+        await peer.reader.read()
+
+    async with serving(answer_twice) as server, asking(server.url) as provider:
+        for number in range(1, 4):
+            assert (await ask(provider)).usage.total_tokens == 15
+            await asyncio.wait_for(server.ended.wait(), 5)
+            server.ended.clear()
+            assert server.connections == number
+
+
+async def test_connection_that_may_not_be_used_again() -> None:
+    """A provider that announces the close gets a new connection for the next call."""
+
+    async def answer_and_close(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.answer(BODY, b"Connection: close")
+
+    async with serving(answer_and_close) as server, asking(server.url) as provider:
+        await ask(provider)
+        await ask(provider)
+        assert server.connections == 2
+
+
+async def test_line_break_in_a_header() -> None:
+    """A header that would smuggle in another request is not sent."""
+    transport = open_transport(max_connections=1)
+    request = httpx.Request("GET", "http://127.0.0.1:9/", headers=[(b"x-name", b"a\r\nx-other: b")])
+    with pytest.raises(httpx.LocalProtocolError):
+        await transport.handle_async_request(request)
+    await transport.aclose()
+
+
 async def test_gzipped_answer() -> None:
     """A provider that compresses although it was not asked to is understood all the same."""
 
@@ -511,7 +604,7 @@ async def test_certificates_are_verified(tmp_path: Path) -> None:
         assert failure.code is LLMErrorCode.PROVIDER_UNAVAILABLE
         assert not failure.may_be_billed
         assert server.heads == []
-        async with asking(server.url, trusted_certificates_pem=(TEST_CERTIFICATE.encode(),)) as provider:
+        async with asking(server.url, trusted_certificates_pem=(TEST_CERTIFICATE,)) as provider:
             assert (await ask(provider)).usage.total_tokens == 15
 
 
@@ -519,7 +612,7 @@ async def test_closing_ends_calls_under_way() -> None:
     """Closing the provider ends a call that is under way as a failure, not as a hang."""
     async with serving(hang) as server, asking(server.url) as provider:
         call = asyncio.create_task(fail(provider))
-        await until(lambda: bool(server.heads))
+        await asyncio.wait_for(server.asked.wait(), 5)
         await provider.close()
         failure = await asyncio.wait_for(call, 5)
     assert failure.code is LLMErrorCode.PROVIDER_UNAVAILABLE
