@@ -1,0 +1,209 @@
+"""The topics of a Kafka, read and created: the embedded broker's through its control, else over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from llmctl.client.kafka import ask, open_admin
+from llmctl.exits import Failed, UsageProblem
+from simulator.broker.control import BrokerControl, ControlError, TopicSpec, find_control
+
+DEFAULT_PARTITIONS = 3
+WANTED_REPLICAS = 3
+_DEFAULT_CONFIG_SOURCES = frozenset({4, 5})  # the broker's static settings and Kafka's own defaults
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """A topic as it is; `config` is None where the broker does not tell."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class TopicWish:
+    """A topic as it should be; None leaves the choice to us and is never reported as a difference."""
+
+    name: str
+    partitions: int | None = None
+    replication_factor: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TopicOutcome:
+    """What became of one wish: `created`, `exists`, `differs`, `would create` or `failed`."""
+
+    name: str
+    state: str
+    partitions: int | None = None
+    replication_factor: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+async def read_topics(bootstrap_servers: str) -> dict[str, TopicFacts]:
+    """Every topic that is not Kafka's own, by name. Asks for all: asking for one would create it."""
+    async with open_admin(bootstrap_servers) as admin:
+        return await _read_all(admin, bootstrap_servers)
+
+
+async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[str, TopicFacts]:
+    """The same for some topics, with what was set for each; names that do not exist are left out."""
+    embedded = await find_embedded(bootstrap_servers) is not None
+    async with open_admin(bootstrap_servers) as admin:
+        existing = await _read_all(admin, bootstrap_servers)
+        wanted = {name: existing[name] for name in names if name in existing}
+        if embedded or not wanted:
+            return wanted
+        return await _read_configs(admin, bootstrap_servers, wanted)
+
+
+async def bootstrap_topics(
+    bootstrap_servers: str, wishes: Sequence[TopicWish], *, dry_run: bool = False
+) -> tuple[TopicOutcome, ...]:
+    """Creates what is missing, reads back what is there, and says what differs; never changes a topic."""
+    control = await find_embedded(bootstrap_servers)
+    if control is not None:
+        _refuse_what_embedded_lacks(wishes)
+    existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+    missing = [wish for wish in wishes if wish.name not in existing]
+    failures: dict[str, str] = {}
+    if missing and not dry_run:
+        failures = await (
+            _create_embedded(control, missing)
+            if control is not None
+            else _create_over_wire(bootstrap_servers, missing)
+        )
+        existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+    new = {wish.name for wish in missing}
+    return tuple(
+        _judge(
+            wish, existing.get(wish.name), failures.get(wish.name), is_new=wish.name in new, dry_run=dry_run
+        )
+        for wish in wishes
+    )
+
+
+async def find_embedded(bootstrap_servers: str) -> BrokerControl | None:
+    """The control of the embedded broker at this address, None for any other Kafka."""
+    try:
+        return await find_control(bootstrap_servers)
+    except ControlError as problem:
+        raise Failed(str(problem)) from problem
+
+
+def _refuse_what_embedded_lacks(wishes: Sequence[TopicWish]) -> None:
+    for wish in wishes:
+        if wish.config:
+            raise UsageProblem("The embedded broker keeps no topic settings; leave --config out.")
+        if (wish.replication_factor or 1) > 1:
+            raise UsageProblem("The embedded broker is a single one; leave --replication-factor out.")
+
+
+async def _create_embedded(control: BrokerControl, wishes: Sequence[TopicWish]) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    for wish in wishes:
+        try:
+            await control.create_topics([TopicSpec(wish.name, wish.partitions or DEFAULT_PARTITIONS)])
+        except (ControlError, ValueError) as problem:
+            failures[wish.name] = str(problem)
+    return failures
+
+
+async def _create_over_wire(bootstrap_servers: str, wishes: Sequence[TopicWish]) -> dict[str, str]:
+    async with open_admin(bootstrap_servers) as admin:
+        cluster = await ask(admin.describe_cluster(), bootstrap_servers)
+        replicas = min(WANTED_REPLICAS, len(cluster["brokers"]))
+        topics = [
+            NewTopic(
+                wish.name,
+                wish.partitions or DEFAULT_PARTITIONS,
+                wish.replication_factor or replicas,
+                topic_configs=dict(wish.config),
+            )
+            for wish in wishes
+        ]
+        answer = await ask(admin.create_topics(topics), bootstrap_servers)
+    return _read_refusals(answer.to_object()["topic_errors"])
+
+
+def _read_refusals(errors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    refused: dict[str, str] = {}
+    for error in errors:
+        kind = for_code(error["error_code"])
+        if error["error_code"] and kind is not TopicAlreadyExistsError:  # somebody else was faster
+            refused[error["topic"]] = error.get("error_message") or kind.__name__
+    return refused
+
+
+def _judge(
+    wish: TopicWish, facts: TopicFacts | None, failure: str | None, *, is_new: bool, dry_run: bool
+) -> TopicOutcome:
+    if facts is None:
+        if dry_run:
+            partitions = wish.partitions or DEFAULT_PARTITIONS
+            return TopicOutcome(wish.name, "would create", partitions, wish.replication_factor)
+        return TopicOutcome(wish.name, "failed", notes=(failure or "the broker does not list it yet",))
+    differences = tuple(_find_differences(wish, facts))
+    state = "differs" if differences else "created" if is_new else "exists"
+    return TopicOutcome(wish.name, state, facts.partitions, facts.replication_factor, differences)
+
+
+def _find_differences(wish: TopicWish, facts: TopicFacts) -> list[str]:
+    found: list[str] = []
+    if wish.partitions is not None and wish.partitions != facts.partitions:
+        found.append(f"partitions are {facts.partitions}, not {wish.partitions}")
+    if wish.replication_factor is not None and wish.replication_factor != facts.replication_factor:
+        found.append(f"replication factor is {facts.replication_factor}, not {wish.replication_factor}")
+    for key, value in wish.config.items():
+        there = (facts.config or {}).get(key)
+        if there != value:
+            found.append(f"{key} is {there or 'not set'}, not {value}")
+    return found
+
+
+async def _read_all(admin: AIOKafkaAdminClient, bootstrap_servers: str) -> dict[str, TopicFacts]:
+    described = await ask(admin.describe_topics(), bootstrap_servers)
+    return {
+        topic["topic"]: TopicFacts(
+            topic["topic"],
+            len(topic["partitions"]),
+            min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
+        )
+        for topic in sorted(described, key=lambda topic: str(topic["topic"]))
+        if not topic.get("is_internal") and not topic["topic"].startswith("__")
+    }
+
+
+async def _read_configs(
+    admin: AIOKafkaAdminClient, bootstrap_servers: str, topics: Mapping[str, TopicFacts]
+) -> dict[str, TopicFacts]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+    answers = await ask(admin.describe_configs(resources), bootstrap_servers)
+    described = dict(topics)
+    for answer in answers:
+        for resource in answer.to_object()["resources"]:
+            name = resource["resource_name"]
+            if resource["error_code"] == 0 and name in described:
+                facts = described[name]
+                config = _read_set_values(resource["config_entries"])
+                described[name] = TopicFacts(name, facts.partitions, facts.replication_factor, config)
+    return described
+
+
+def _read_set_values(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {
+        entry["config_names"]: entry["config_value"]
+        for entry in entries
+        if not entry["is_sensitive"]
+        and not entry.get("is_default", entry.get("config_source") in _DEFAULT_CONFIG_SOURCES)
+    }

@@ -1,0 +1,86 @@
+"""`llmctl topics`: creates what is missing, says what is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmctl.commands.options import BootstrapServers, OutputForm, find_target, read_pairs
+from llmctl.exits import UsageProblem
+from llmctl.loop import run
+from llmctl.render.terminal import open_terminal
+
+app = typer.Typer(
+    help="Create, list and describe topics; none is ever changed or deleted.", no_args_is_help=True
+)
+Names = Annotated[list[str] | None, typer.Argument(metavar="[TOPIC…]", help="(default: the platform's own)")]
+
+
+@app.command("bootstrap")
+def bootstrap(
+    context: typer.Context,
+    topics: Names = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=10_000, metavar="N", help="Partitions of each (default: 3).")
+    ] = None,
+    replication_factor: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, metavar="N", help="Copies of each (default: 3, or as many as there are brokers)."
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="A setting of the topic, e.g. retention.ms=604800000."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputForm = None,
+) -> None:
+    """Create the topics that are missing; say what differs from what was asked."""
+    from llmctl.client.topics import TopicWish
+    from llmctl.jobs.topics import bootstrap_and_report
+    from service.contracts.topics import PLATFORM_TOPICS
+
+    names = _check_names(topics) or PLATFORM_TOPICS
+    settings = read_pairs(config or (), "--config")
+    wishes = [TopicWish(name, partitions, replication_factor, settings) for name in names]
+    target = find_target(context).override(bootstrap_servers=bootstrap_servers)
+    run(bootstrap_and_report(wishes, target.bootstrap_servers, open_terminal(output), dry_run=dry_run))
+
+
+@app.command("list")
+def list_(
+    context: typer.Context, bootstrap_servers: BootstrapServers = None, output: OutputForm = None
+) -> None:
+    """List every topic that is not Kafka's own."""
+    from llmctl.jobs.topics import list_and_report
+
+    target = find_target(context).override(bootstrap_servers=bootstrap_servers)
+    run(list_and_report(target.bootstrap_servers, open_terminal(output)))
+
+
+@app.command("describe")
+def describe(
+    context: typer.Context,
+    topics: Names = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputForm = None,
+) -> None:
+    """Describe topics: partitions, copies, and what was set for each."""
+    from llmctl.jobs.topics import describe_and_report
+    from service.contracts.topics import PLATFORM_TOPICS
+
+    names = _check_names(topics) or PLATFORM_TOPICS
+    target = find_target(context).override(bootstrap_servers=bootstrap_servers)
+    run(describe_and_report(names, target.bootstrap_servers, open_terminal(output)))
+
+
+def _check_names(names: list[str] | None) -> tuple[str, ...]:
+    from service.contracts.topics import is_legal_topic_name
+
+    for name in names or ():
+        if not is_legal_topic_name(name):
+            raise UsageProblem(f"{name!r} is no legal topic name; use up to 249 of A-Z a-z 0-9 . _ and -.")
+    return tuple(dict.fromkeys(names or ()))

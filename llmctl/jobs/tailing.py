@@ -1,0 +1,95 @@
+"""`tail-callbacks`: shows callbacks as they arrive, until enough have come or time is up."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llmctl.client.callbacks import CallbackRecord, Start, open_callbacks
+from llmctl.durations import format_duration
+from llmctl.exits import LimitNotMet
+from llmctl.filters import Filter
+from llmctl.jobs.views import describe_record, lay_out, render_heading, render_row, view_record
+from llmctl.render.tables import DIM
+from llmctl.render.terminal import Terminal
+
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class TailPlan:
+    """What to show, and until when; None is without an end."""
+
+    topics: Sequence[str]
+    start: Start = field(default_factory=Start)
+    count: int | None = None
+    timeout_seconds: float | None = None
+    filter: Filter = field(default_factory=Filter)
+    run_id: str | None = None
+    all_runs: bool = False
+
+    def wants_run(self, record: CallbackRecord) -> bool:
+        """Whether the record belongs to the traffic that is to be shown: real, of one run, or any."""
+        return self.all_runs or record.run_id == self.run_id
+
+
+async def tail(plan: TailPlan, bootstrap_servers: str, terminal: Terminal) -> None:
+    """Shows records until the plan's end; LimitNotMet where time was up before enough had come."""
+    seen: Counter[str] = Counter()
+    started = time.monotonic()
+    async with open_callbacks(bootstrap_servers, plan.topics, plan.start) as stream:
+        if terminal.err.is_terminal:
+            terminal.say("Waiting for callbacks; Ctrl-C ends it.", DIM)
+        try:
+            while (wait_seconds := _wait_time(plan, seen, started)) is not None:
+                for record in await stream.read(wait_seconds):
+                    if plan.count is not None and seen["shown"] >= plan.count:
+                        break
+                    _take(record, plan, seen, terminal)
+        finally:
+            terminal.say(_summarize(seen), DIM)
+    if plan.count is not None and seen["shown"] < plan.count:
+        raise LimitNotMet(
+            f"{seen['shown']} of {plan.count} callbacks came in {format_duration(plan.timeout_seconds or 0)}."
+        )
+
+
+def _wait_time(plan: TailPlan, seen: Counter[str], started: float) -> float | None:
+    """How long the next read may wait, in seconds; None at the end."""
+    if plan.count is not None and seen["shown"] >= plan.count:
+        return None
+    if plan.timeout_seconds is None:
+        return POLL_SECONDS
+    left = started + plan.timeout_seconds - time.monotonic()
+    return min(left, POLL_SECONDS) if left > 0 else None
+
+
+def _take(record: CallbackRecord, plan: TailPlan, seen: Counter[str], terminal: Terminal) -> None:
+    if not plan.wants_run(record):
+        seen["other runs"] += 1
+        return
+    view = view_record(record)
+    if not plan.filter.matches(view):
+        seen["filtered"] += 1
+        return
+    seen["shown"] += 1
+    seen[str(view.texts["status"])] += 1
+    if terminal.as_json:
+        terminal.write(describe_record(record))
+        return
+    layout = lay_out(terminal.out.width)
+    if seen["shown"] == 1:
+        terminal.show(render_heading(layout))
+    terminal.show(render_row(record, layout))
+
+
+def _summarize(seen: Counter[str]) -> str:
+    statuses = ", ".join(f"{seen[status]} {status}" for status in ("success", "error", "invalid"))
+    said = [f"{seen['shown']} callbacks: {statuses}"]
+    if seen["filtered"]:
+        said.append(f"{seen['filtered']} filtered out")
+    if seen["other runs"]:
+        said.append(f"{seen['other runs']} of other runs left out (--all-runs shows them)")
+    return " · ".join(said)

@@ -1,0 +1,66 @@
+"""Which service and which Kafka a command talks to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from llmctl.exits import UsageProblem
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
+
+_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What `--url`, `--bootstrap-servers` and `--token` (or their variables) said; None where nothing did."""
+
+    chosen_url: str | None = None
+    chosen_bootstrap_servers: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+    def override(
+        self, *, url: str | None = None, bootstrap_servers: str | None = None, token: str | None = None
+    ) -> Target:
+        """The same target with what a command's own options say instead."""
+        return replace(
+            self,
+            chosen_url=url or self.chosen_url,
+            chosen_bootstrap_servers=bootstrap_servers or self.chosen_bootstrap_servers,
+            token=token or self.token,
+        )
+
+    @property
+    def url(self) -> str:
+        """The service's base URL without a closing slash; UsageProblem where it is none."""
+        url = self.chosen_url or DEFAULT_URL
+        try:
+            parts = urlsplit(url)
+            legal = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            legal = False
+        if not legal or parts.query or parts.fragment:
+            raise UsageProblem(f"{url!r} is no URL of a service; write for example {DEFAULT_URL}.")
+        return url.rstrip("/")
+
+    @property
+    def bearer_token(self) -> str | None:
+        """The token as it can stand in a header; UsageProblem where it cannot."""
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise UsageProblem("The token holds characters that no header can carry; check --token.")
+        return self.token
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's addresses, `host:port` with commas; UsageProblem where they are none."""
+        servers = self.chosen_bootstrap_servers or DEFAULT_BOOTSTRAP_SERVERS
+        for server in servers.split(","):
+            found = _SERVER.fullmatch(server.strip())
+            if found is None or not 0 < int(found[1] or 9092) < 65536:
+                raise UsageProblem(
+                    f"{server!r} is no Kafka address; write for example {DEFAULT_BOOTSTRAP_SERVERS}."
+                )
+        return servers

@@ -1,0 +1,255 @@
+"""Broker, fake provider and service as child processes: started in order, watched, stopped in reverse.
+
+Each child holds the reading end of a pipe whose writing end is ours (`--exit-with-parent`): however this
+process ends, the pipe ends with it, and no child outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from simulator.broker.runtime import RUNTIME_DIR_VARIABLE
+
+SERVICE_PREFIX = "LLM_PROVIDER_SERVICE_"
+FAKE_KEY = "fake-key"
+HOST = "127.0.0.1"
+MAX_READY_LINE_BYTES = 64 * 1024
+LAST_WORDS_BYTES = 4096
+DRAIN_LIMIT_SECONDS = 10
+
+
+class StackError(Exception):
+    """A part of the stack did not start, or ended by itself; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """What to start. Port 0 is any free one; with `bootstrap_servers` there is no embedded broker."""
+
+    data_dir: Path
+    """Holds the queue and the children's logs; made where it does not exist."""
+    service_port: int = 0
+    broker_port: int = 0
+    provider_port: int = 0
+    scenario: str = "calm"
+    bootstrap_servers: str | None = None
+    ready_limit_seconds: float = 30.0
+    stop_limit_seconds: float = DRAIN_LIMIT_SECONDS + 5.0
+
+
+@dataclass(frozen=True)
+class StackAddresses:
+    """Where the parts of a running stack are."""
+
+    service_url: str
+    bootstrap_servers: str
+    provider_urls: Mapping[str, str]
+    pids: Mapping[str, int]
+
+
+@dataclass
+class _Child:
+    """A running part: its process, where its log is, and what it said when it was ready."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+    ready: Mapping[str, Any] = field(default_factory=dict)
+    echo: asyncio.Task[None] | None = None
+
+    def describe_end(self) -> str:
+        """How it ended, in its own last words."""
+        code = self.process.returncode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+        words = _read_last_words(self.log)
+        return f"The {self.name} {how}" + (f": {words}" if words else f"; its log is {self.log}.")
+
+
+class Stack:
+    """A running broker, provider and service: `async with Stack(plan) as stack`."""
+
+    def __init__(self, plan: StackPlan) -> None:
+        self._plan = plan
+        self._children: list[_Child] = []
+        self.notes: list[str] = []
+        """What did not go as it should while stopping, a sentence each."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def addresses(self) -> StackAddresses:
+        """Where everything is."""
+        said = {child.name: child.ready for child in self._children}
+        broker = said["broker"]["bootstrap_servers"] if "broker" in said else self._plan.bootstrap_servers
+        return StackAddresses(
+            service_url=said["service"]["url"],
+            bootstrap_servers=str(broker),
+            provider_urls=said["provider"]["base_urls"],
+            pids={child.name: child.process.pid for child in self._children},
+        )
+
+    async def wait(self) -> None:
+        """Returns never; StackError as soon as a child ends that was not told to."""
+        waits = {
+            asyncio.create_task(child.process.wait(), name=child.name): child for child in self._children
+        }
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            raise StackError(waits[done.pop()].describe_end())
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _start(self) -> None:
+        plan = self._plan
+        plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (plan.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+        starting: list[_Child] = []
+        if plan.bootstrap_servers is None:  # first, so that it is stopped last
+            starting.append(
+                await self._spawn("broker", ["simulator.broker", "--port", str(plan.broker_port)])
+            )
+        ask_provider = ["simulator.provider", "--port", str(plan.provider_port), "--scenario", plan.scenario]
+        starting.append(provider := await self._spawn("provider", ask_provider))
+        for child in starting:
+            await self._await_ready(child)
+        broker = plan.bootstrap_servers or str(starting[0].ready["bootstrap_servers"])
+        settings = _service_settings(plan, broker, provider.ready["base_urls"])
+        await self._await_ready(await self._spawn("service", ["service"], settings))
+
+    async def _spawn(
+        self, name: str, module: Sequence[str], settings: Mapping[str, str] | None = None
+    ) -> _Child:
+        log = self._plan.data_dir / "logs" / f"{name}.log"
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # a folder named as one of our modules where the user stands is not ours
+                "-m",
+                *module,
+                "--exit-with-parent",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env={**_inherit_environment(), **(settings or {})},
+                cwd=self._plan.data_dir,  # a `.env` file of the user's is none of the fake world's
+                start_new_session=True,  # Ctrl-C reaches us, and we stop the children in order
+                limit=MAX_READY_LINE_BYTES,
+            )
+        child = _Child(name, process, log)
+        self._children.append(child)
+        return child
+
+    async def _await_ready(self, child: _Child) -> None:
+        assert child.process.stdout is not None
+        limit = self._plan.ready_limit_seconds
+        try:
+            async with asyncio.timeout(limit):
+                line = await child.process.stdout.readline()
+                if not line:
+                    await child.process.wait()
+                    raise StackError(child.describe_end())
+        except TimeoutError as problem:
+            raise StackError(
+                f"The {child.name} was not ready within {limit:g} s; its log is {child.log}."
+            ) from problem
+        try:
+            child.ready = json.loads(line)
+        except ValueError as problem:
+            raise StackError(
+                f"The {child.name} did not say where it is; its log is {child.log}."
+            ) from problem
+        child.echo = asyncio.create_task(_copy(child.process.stdout, child.log), name=f"{child.name} output")
+
+    async def _stop(self) -> None:
+        """Ends the children in reverse order; whoever cancels this is heard when all have ended."""
+        stopping = asyncio.create_task(self._stop_children(), name="stop the stack")
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await stopping
+            raise
+
+    async def _stop_children(self) -> None:
+        for child in reversed(self._children):
+            if child.process.returncode is None:
+                _send(child.process, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(self._plan.stop_limit_seconds):
+                    await child.process.wait()
+            except TimeoutError:
+                limit = self._plan.stop_limit_seconds
+                self.notes.append(f"The {child.name} did not end within {limit:g} s and was killed.")
+                _send(child.process, signal.SIGKILL)
+                await child.process.wait()
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+            if child.echo is not None:
+                await child.echo
+
+
+def _inherit_environment() -> dict[str, str]:
+    """Ours without any setting of the service: a developer's real key never meets the fake world."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(SERVICE_PREFIX)}
+    if RUNTIME_DIR_VARIABLE in inherited:  # a relative one would mean another folder where the child stands
+        inherited[RUNTIME_DIR_VARIABLE] = str(Path(inherited[RUNTIME_DIR_VARIABLE]).absolute())
+    return inherited
+
+
+def _service_settings(plan: StackPlan, broker: str, provider_urls: Mapping[str, str]) -> dict[str, str]:
+    settings = {
+        "HOST": HOST,
+        "PORT": str(plan.service_port),
+        "KAFKA_BOOTSTRAP_SERVERS": broker,
+        "QUEUE_PATH": str(plan.data_dir / "queue.db"),
+        "DRAIN_TIMEOUT_SECONDS": str(DRAIN_LIMIT_SECONDS),
+        "DEFAULT_LLM_PROVIDER": next(iter(provider_urls)),
+    }
+    for provider, url in provider_urls.items():
+        settings[f"{provider.upper()}_API_KEY"] = FAKE_KEY
+        settings[f"{provider.upper()}_BASE_URL"] = url
+    return {SERVICE_PREFIX + name: value for name, value in settings.items()}
+
+
+async def _copy(stream: asyncio.StreamReader, log: Path) -> None:
+    """Keeps reading what a child says, so that its pipe never fills, and keeps it in its log."""
+    with log.open("ab") as file:
+        while chunk := await stream.read(MAX_READY_LINE_BYTES):
+            file.write(chunk)
+            file.flush()
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except ProcessLookupError:
+        return  # it ended by itself in this very moment
+
+
+def _read_last_words(log: Path) -> str:
+    """The last line that a child wrote: by our rule one sentence that says what is wrong."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LAST_WORDS_BYTES))
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")

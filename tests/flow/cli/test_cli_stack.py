@@ -1,0 +1,226 @@
+"""`llmctl demo`, `up`, `serve` and `simulate`: real children, started, watched and stopped."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+Run = Callable[..., Coroutine[Any, Any, Any]]
+READY_LIMIT_SECONDS = 30.0
+END_LIMIT_SECONDS = 20.0
+ANY_PORTS = ("--port", "0", "--provider-port", "0")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for everything that a command leaves behind while it runs; its path is short, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="llmctl-", dir="/tmp") as name:
+        for folder in ("tmp", "run"):
+            (Path(name) / folder).mkdir(mode=0o700)
+        yield Path(name)
+
+
+def put_in(place: Path) -> dict[str, str]:
+    """The environment that has a command leave its files in this place."""
+    return {"TMPDIR": str(place / "tmp"), "LLMCTL_RUNTIME_DIR": str(place / "run")}
+
+
+def left_in(place: Path) -> list[str]:
+    """What a command left behind: temporary folders, sockets of brokers that were not stopped."""
+    return sorted(each.name for folder in ("tmp", "run") for each in (place / folder).iterdir())
+
+
+def lives(pid: int) -> bool:
+    """Whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def start(*words: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command that runs on; it is killed in the end if the test did not end it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def read_ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """The first line that a command says on stdout."""
+    assert process.stdout is not None
+    async with asyncio.timeout(READY_LIMIT_SECONDS):
+        line = await process.stdout.readline()
+    found = json.loads(line)
+    assert isinstance(found, dict)
+    return found
+
+
+async def wait_end(process: asyncio.subprocess.Process) -> int:
+    """The exit code."""
+    async with asyncio.timeout(END_LIMIT_SECONDS):
+        return await process.wait()
+
+
+async def test_the_demo_proves_that_nothing_is_lost(llmctl: Run, place: Path) -> None:
+    """Every shipped pair is accepted and called back once; afterwards nothing is left of it."""
+    ended = await llmctl("demo", env=put_in(place))
+    document = json.loads(ended.out)
+    ledger = document["ledger"]
+    assert ended.code == document["exit_code"] == 0
+    assert ledger["accepted"] == ledger["ok"] == len(document["results"]) >= 24
+    assert sum(ledger.values()) == 2 * ledger["ok"]
+    assert document["agreement"] > len(document["results"]) / 2
+    assert all(0 < each["latency_seconds"] < 5 for each in document["results"])
+    assert "0 lost · 0 duplicated" in ended.err
+    assert left_in(place) == []
+
+
+async def test_the_demos_time_limit_is_code_4(llmctl: Run, place: Path) -> None:
+    """A demo that may not last says so, and stops what it started."""
+    ended = await llmctl("demo", "--timeout", "200ms", env=put_in(place))
+    assert (ended.code, ended.out) == (4, "")
+    assert left_in(place) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_demo_can_be_interrupted(place: Path, wait_until: Any, number: signal.Signals) -> None:
+    """Ctrl-C while its broker is up already ends it with 130 and leaves nothing."""
+    async with start("demo", env=put_in(place)) as process:
+        await wait_until(lambda: list((place / "run").iterdir()), READY_LIMIT_SECONDS, "the broker's socket")
+        process.send_signal(number)
+        assert await wait_end(process) == 130
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
+    assert left_in(place) == []
+
+
+async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> None:
+    """It says where everything is, works, ends with 0, stops its children and keeps what it is to keep.
+
+    The developer's own settings do not reach it: these would keep the service from starting.
+    """
+    env = {
+        **put_in(place),
+        "LLM_PROVIDER_SERVICE_CONCURRENCY": "none",
+        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "real key",
+    }
+    async with start(
+        "up", *ANY_PORTS, "--kafka-port", "0", "--data-dir", str(place / "data"), env=env
+    ) as process:
+        said = await read_ready(process)
+        body = json.dumps({"user_prompt": "p", "essay_a": "a", "essay_b": "b"}).encode()
+        handed = await llmctl(
+            *("submit", "--wait", "--file", "-", "--callback-topic", said["topics"][0], "--url", said["url"]),
+            *("--bootstrap-servers", said["bootstrap_servers"]),
+            stdin=body,
+            env=put_in(place),
+        )
+        assert handed.code == 0
+        assert json.loads(handed.out)["result"]["provider"] == "openai"
+        process.send_signal(signal.SIGINT)
+        assert await wait_end(process) == 0
+    assert not any(lives(pid) for pid in said["pids"].values())
+    assert (place / "data" / "queue.db").is_file()
+    assert left_in(place) == []
+
+
+async def test_up_ends_when_a_part_dies(place: Path) -> None:
+    """A dead provider is named, the rest is stopped, code 1."""
+    async with start("up", *ANY_PORTS, "--kafka-port", "0", env=put_in(place)) as process:
+        said = await read_ready(process)
+        os.kill(said["pids"]["provider"], signal.SIGKILL)
+        assert await wait_end(process) == 1
+        assert process.stderr is not None
+        (sentence,) = (await process.stderr.read()).decode().splitlines()
+        assert sentence.startswith("The provider was killed by signal 9")
+    assert not any(lives(pid) for pid in said["pids"].values())
+    assert left_in(place) == []
+
+
+async def test_nothing_outlives_a_killed_up(place: Path, wait_until: Any) -> None:
+    """Even where nothing can be cleaned up any more, the children end."""
+    async with start("up", *ANY_PORTS, "--kafka-port", "0", env=put_in(place)) as process:
+        said = await read_ready(process)
+        process.kill()
+        await wait_end(process)
+        await wait_until(
+            lambda: not any(lives(pid) for pid in said["pids"].values()),
+            END_LIMIT_SECONDS,
+            "the children's end",
+        )
+
+
+async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
+    """With an address of yours there is no embedded broker."""
+    async with start("up", *ANY_PORTS, "--bootstrap-servers", bootstrap_servers, env={}) as process:
+        said = await read_ready(process)
+        assert said["bootstrap_servers"] == bootstrap_servers
+        assert set(said["pids"]) == {"provider", "service"}
+        process.terminate()
+        assert await wait_end(process) == 0
+
+
+async def test_a_taken_port_is_one_sentence(
+    llmctl: Run, broker: Any, bootstrap_servers: str, place: Path
+) -> None:
+    """A part that cannot start says why in its own words, and nothing else keeps running."""
+    taken = bootstrap_servers.rpartition(":")[2]
+    ended = await llmctl("up", *ANY_PORTS, "--kafka-port", taken, env=put_in(place))
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (1, "", 1)
+    assert ended.err.startswith("The broker ended with code 1: ")
+    assert taken in ended.err
+    assert left_in(place) == []
+
+
+async def test_serve_is_the_service_itself(llmctl: Run, place: Path) -> None:
+    """Its exit code and its words come through: a wrong setting is 2 and names the setting."""
+    ended = await llmctl("serve", env={"LLM_PROVIDER_SERVICE_PORT": "no port"})
+    assert ended.code == 2
+    assert "LLM_PROVIDER_SERVICE_PORT" in ended.err
+
+
+async def test_simulators_run_alone_and_obey(llmctl: Run, place: Path) -> None:
+    """Provider and broker start by themselves; the broker's moods are set from outside."""
+    env = put_in(place)
+    async with (
+        start("simulate", "provider", "--port", "0", env=env) as provider,
+        start("simulate", "broker", "--port", "0", "--topic", "mine:2", env=env) as broker,
+    ):
+        assert "openai" in (await read_ready(provider))["base_urls"]
+        servers = (await read_ready(broker))["bootstrap_servers"]
+        env["LLMCTL_BOOTSTRAP_SERVERS"] = servers
+        slowed = await llmctl("simulate", "broker", "slow", "20ms", env=env)
+        assert json.loads(slowed.out)["delay_milliseconds"] == 20
+        assert json.loads((await llmctl("simulate", "broker", "down", env=env)).out)["state"] == "down"
+        assert (await llmctl("topics", "list", env=env)).code == 3
+        assert json.loads((await llmctl("simulate", "broker", "up", env=env)).out)["state"] == "up"
+        described = await llmctl("topics", "describe", "mine", env=env)
+        assert json.loads(described.out)["topics"][0]["partitions"] == 2
+        for process in (provider, broker):
+            process.terminate()
+            assert await wait_end(process) == 0
+    gone = await llmctl("simulate", "broker", "up", env=env)
+    assert gone.code == 3
+    assert "No embedded broker runs at" in gone.err

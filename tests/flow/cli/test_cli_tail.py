@@ -1,0 +1,231 @@
+"""`llmctl tail-callbacks` and `llmctl topics` over the embedded broker."""
+
+import asyncio
+import base64
+import json
+import os
+import pty
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+Run = Callable[..., Coroutine[Any, Any, Any]]
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
+READ_LIMIT_SECONDS = 20.0
+
+
+async def fill(service: Any, topic: str) -> None:
+    """A success, an error, a record of a simulated run, and two that are no callbacks."""
+    await service.call_back(topic, "q-good", uuid4())
+    await service.call_back(topic, "q-bad", uuid4(), fails=True)
+    service.run_id = "run-7"
+    await service.call_back(topic, "q-run", uuid4())
+    service.run_id = None
+    await service.producer.send_and_wait(topic, b'{"half": ' + HOSTILE.encode(), key=HOSTILE.encode())
+    await service.producer.send_and_wait(topic, None, key=b"gone")
+
+
+async def test_every_record_is_one_json_line(
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
+) -> None:
+    """Valid or not, each record is shown with all that it is; simulated runs are left out and counted."""
+    await fill(service, topic)
+    ended = await llmctl(
+        "tail-callbacks", topic, "--from-beginning", "--count", "4", "--bootstrap-servers", bootstrap_servers
+    )
+    documents = [json.loads(line) for line in ended.out.splitlines()]
+    assert ended.code == 0
+    assert ended.out.isascii()
+    assert {each["topic"] for each in documents} == {topic}
+    valid = [each for each in documents if "envelope" in each]
+    assert {each["envelope"]["data"]["request_id"] for each in valid} == {"q-good", "q-bad"}
+    broken = {each["key"]: each for each in documents if "error" in each}
+    assert base64.b64decode(broken[HOSTILE]["raw"]).startswith(b'{"half": ')
+    assert broken["gone"]["raw"] == ""
+    assert "4 callbacks: 1 success, 1 error, 2 invalid" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--run", "run-7"], {"q-run"}),
+        (["--all-runs", "--where", "-status:invalid"], {"q-good", "q-bad", "q-run"}),
+        (["--where", "status:error error:~timeout"], {"q-bad"}),
+        (["--since", "1h", "--where", "status:success e2e<1m"], {"q-good"}),
+    ],
+)
+async def test_only_what_is_asked_for_is_shown(
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str, options: list[str], expected: set[str]
+) -> None:
+    """Runs, filters and times select; the end of the time is no failure where no count was asked for."""
+    await fill(service, topic)
+    start = [] if "--since" in options else ["--from-beginning"]
+    ended = await llmctl(
+        *("tail-callbacks", topic, *start, *options, "--timeout", "700ms"),
+        env={"LLMCTL_BOOTSTRAP_SERVERS": bootstrap_servers},
+    )
+    found = {json.loads(line)["envelope"]["data"]["request_id"] for line in ended.out.splitlines()}
+    assert (ended.code, found) == (0, expected)
+
+
+async def test_only_new_records_are_shown_by_default(
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
+) -> None:
+    """What stood there before is not shown, and an unreached count is code 4."""
+    await fill(service, topic)
+    ended = await llmctl(
+        *("tail-callbacks", topic, "--count", "1", "--timeout", "500ms"),
+        *("--bootstrap-servers", bootstrap_servers),
+    )
+    assert (ended.code, ended.out) == (4, "")
+    assert "0 of 1 callbacks came in 500ms." in ended.err
+
+
+async def test_what_comes_while_it_waits_is_shown(
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str, wait_until: Any
+) -> None:
+    """A live callback appears and ends the wait."""
+    tailing = asyncio.create_task(
+        llmctl(
+            "tail-callbacks",
+            topic,
+            "--count",
+            "1",
+            "--timeout",
+            "20s",
+            "--bootstrap-servers",
+            bootstrap_servers,
+        )
+    )
+
+    async def call_until_seen() -> bool:
+        await service.call_back(topic, "q-live", uuid4())
+        return tailing.done()
+
+    deadline = asyncio.get_running_loop().time() + READ_LIMIT_SECONDS
+    while not await call_until_seen():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.wait({tailing}, timeout=0.2)
+    ended = tailing.result()
+    assert ended.code == 0
+    assert json.loads(ended.out)["envelope"]["data"]["request_id"] == "q-live"
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+async def test_a_terminal_gets_rows_that_cannot_steer_it(
+    service: Any, topic: str, bootstrap_servers: str, no_color: bool
+) -> None:
+    """On a real terminal: our colors unless NO_COLOR, never a sequence out of a record."""
+    service.model = f"{HOSTILE}gpt"
+    await service.call_back(topic, "q-1", uuid4())
+    shown = await _watch(
+        [
+            "tail-callbacks",
+            topic,
+            "--from-beginning",
+            "--count",
+            "1",
+            "--bootstrap-servers",
+            bootstrap_servers,
+        ],
+        {"NO_COLOR": "1"} if no_color else {},
+    )
+    assert "essay_a" in shown
+    assert "\u241b]0;owned" in shown
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+    assert "\u202e" not in shown
+    assert ("\x1b[32m" in shown) is not no_color
+
+
+async def test_an_unknown_topic_is_named_and_not_created(
+    llmctl: Run, topic: str, bootstrap_servers: str
+) -> None:
+    """Wrong usage says which topic is near, and asking leaves no topic behind."""
+    ended = await llmctl("tail-callbacks", topic + "x", "--bootstrap-servers", bootstrap_servers)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"did you mean {topic}" in ended.err
+    listed = await llmctl("topics", "list", "--bootstrap-servers", bootstrap_servers)
+    names = {each["name"] for each in json.loads(listed.out)["topics"]}
+    assert topic in names
+    assert topic + "x" not in names
+
+
+@pytest.mark.parametrize("words", [["tail-callbacks"], ["topics", "list"], ["topics", "bootstrap"]])
+async def test_a_dead_broker_is_code_3(llmctl: Run, dead_port: int, words: list[str]) -> None:
+    """One sentence and no library's log."""
+    ended = await llmctl(*words, "--bootstrap-servers", f"127.0.0.1:{dead_port}")
+    assert (ended.code, ended.out, len(ended.err.splitlines())) == (3, "", 1)
+    assert "No Kafka broker answers" in ended.err
+
+
+async def test_topics_are_created_once_and_differences_are_said(llmctl: Run, bootstrap_servers: str) -> None:
+    """A dry run creates nothing, a second run changes nothing, a different wish is reported and not done."""
+    name = f"new-{uuid4()}"
+    where = ("--bootstrap-servers", bootstrap_servers)
+    states = []
+    for options in (["--dry-run"], ["--partitions", "4"], [], ["--partitions", "6"]):
+        ended = await llmctl("topics", "bootstrap", name, *options, *where)
+        assert ended.code == 0
+        states.append(json.loads(ended.out)["topics"][0])
+    assert [each["state"] for each in states] == ["would create", "created", "exists", "differs"]
+    assert states[3]["notes"] == ["partitions are 4, not 6"]
+    assert states[3]["partitions"] == 4
+    ended = await llmctl("topics", "describe", name, *where)
+    assert json.loads(ended.out)["topics"][0]["partitions"] == 4
+
+
+async def test_what_the_embedded_broker_cannot_keep_is_refused(llmctl: Run, bootstrap_servers: str) -> None:
+    """A setting that would be dropped silently is wrong usage."""
+    ended = await llmctl(
+        "topics", "bootstrap", "t", "--config", "retention.ms=1", "--bootstrap-servers", bootstrap_servers
+    )
+    assert (ended.code, ended.out) == (2, "")
+
+
+async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, bootstrap_servers: str) -> None:
+    """`llmctl … | head` ends without a traceback."""
+    await fill(service, topic)
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", "tail-callbacks", topic, "--from-beginning", "--count", "4"),
+        *("--bootstrap-servers", bootstrap_servers),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    os.close(reading)
+    async with asyncio.timeout(READ_LIMIT_SECONDS):
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    assert b"BrokenPipe" not in err
+
+
+async def _watch(words: list[str], env: dict[str, str]) -> str:
+    """Runs `llmctl` on a pseudo-terminal and returns all that it wrote to stdout there."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", **env},
+    )
+    os.close(theirs)
+    async with asyncio.timeout(READ_LIMIT_SECONDS):
+        assert await process.wait() == 0
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:  # the other end is closed: all has been read
+        pass
+    finally:
+        os.close(ours)
+    return shown.decode()

@@ -1,0 +1,59 @@
+"""Requests are read from a file line by line, and options say what a line does not."""
+
+import json
+from io import BytesIO
+
+from llmctl.jobs.batches import Defaults, read_lines
+
+BODY = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
+
+
+def test_options_complete_a_line() -> None:
+    """Topic, overrides, priority and metadata come from the options where the line has none."""
+    defaults = Defaults("t", "openai", "gpt-4o", 3, 60.0, {"k": "v"})
+    assert defaults.complete(BODY) == BODY | {
+        "callback_topic": "t",
+        "priority": 3,
+        "ttl_seconds": 60.0,
+        "llm_config_overrides": {"provider_override": "openai", "model_override": "gpt-4o"},
+        "metadata": {"k": "v"},
+    }
+
+
+def test_a_line_decides_for_itself() -> None:
+    """What a line says stays as it is, key by key."""
+    own = {
+        "callback_topic": "mine",
+        "priority": 0,
+        "metadata": {"k": "own"},
+        "llm_config_overrides": {"model_override": "m"},
+    }
+    whole = Defaults("t", "openai", "gpt-4o", 3, None, {"k": "v", "l": "w"}).complete(BODY | own)
+    assert whole["callback_topic"] == "mine"
+    assert whole["priority"] == 0
+    assert whole["metadata"] == {"k": "own", "l": "w"}
+    assert whole["llm_config_overrides"] == {"provider_override": "openai", "model_override": "m"}
+
+
+def test_without_options_a_line_goes_as_it_is() -> None:
+    """Even what the service will refuse is not touched."""
+    strange = {"metadata": 7, "unknown": [None]}
+    assert Defaults().complete(strange) == strange
+
+
+def test_lines_keep_their_numbers() -> None:
+    """Empty lines count, so that a number is the editor's; what is no object says so."""
+    raw = b'\n{"callback_topic": "x"}\n  \nnot json\n[1]\n' + b"[" * 200_000 + b"\n\xff\n"
+    lines = list(read_lines(BytesIO(raw), Defaults()))
+    assert [line.number for line in lines] == [2, 4, 5, 6, 7]
+    assert lines[0].callback_topic == "x"
+    assert [line.problem is None for line in lines] == [True, False, False, False, False]
+
+
+def test_dry_run_objections_name_the_field() -> None:
+    """The contract's first objection is said with its place."""
+    good = BODY | {"callback_topic": "t"}
+    (line,) = read_lines(BytesIO(json.dumps(good).encode()), Defaults())
+    assert line.find_objection() is None
+    (line,) = read_lines(BytesIO(json.dumps(good | {"essay_b": " "}).encode()), Defaults())
+    assert (line.find_objection() or "").startswith("essay_b: ")

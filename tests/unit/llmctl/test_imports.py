@@ -1,0 +1,23 @@
+"""`llmctl --help` is fast because it loads nothing that it does not need."""
+
+import subprocess
+import sys
+
+HEAVY = ("aiokafka", "confluent_kafka", "starlette", "fastapi", "uvicorn", "textual", "httpx", "pydantic")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """No client, no server and no model is imported to show a help text."""
+    code = (
+        "import sys\n"
+        "from llmctl.__main__ import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as ended:\n    assert ended.code == 0\n"
+        "sys.stderr.write(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "typer" in loaded
+    assert loaded.isdisjoint(HEAVY)
