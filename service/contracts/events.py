@@ -63,11 +63,12 @@ class LLMComparisonResultV1(BaseModel):
     @model_validator(mode="after")
     def refuse_half_an_answer(self) -> Self:
         """Lets through all the success fields or an error: never both, neither or half of them."""
-        if self.winner is not None and self.error_detail is not None:
+        answer = (self.winner, self.justification, self.confidence)
+        if self.error_detail is not None and any(part is not None for part in answer):
             raise ValueError("Cannot have both success fields and error_detail")
         if self.winner is None and self.error_detail is None:
             raise ValueError("Must have either success fields or error_detail")
-        if self.winner is not None and (self.justification is None or self.confidence is None):
+        if self.winner is not None and None in answer:
             raise ValueError("All success fields (winner, justification, confidence) must be set together")
         return self
 

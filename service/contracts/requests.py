@@ -1,5 +1,6 @@
 """What callers send, what they get back at once, and what stands in the queue in between."""
 
+from math import isfinite
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -8,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from service.contracts.enums import LLMProviderType
 
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 100
 MAX_PRIORITY = 9
 
 
@@ -15,6 +17,25 @@ def _refuse_blank(text: str) -> str:
     if not text or text.isspace():
         raise ValueError("must not be blank")
     return text
+
+
+def _refuse_what_json_cannot_carry(metadata: dict[str, Any]) -> dict[str, Any]:
+    # JSON readers give up at some depth (pydantic's at 200), and the callback wraps metadata deeper than
+    # the request did: what is accepted here must still be readable there.
+    level: list[Any] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+            elif isinstance(value, float) and not isfinite(value):
+                raise ValueError("must not hold a number that is not finite")
+        if not below:
+            return metadata
+        level = below
+    raise ValueError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels")
 
 
 Text = Annotated[str, Field(strict=True), AfterValidator(_refuse_blank)]
@@ -55,7 +76,9 @@ class LLMComparisonRequest(BaseModel):
     llm_config_overrides: LLMConfigOverrides | None = Field(
         default=None, description="Optional configuration overrides"
     )
-    metadata: dict[Annotated[str, Field(strict=True)], Any] = Field(
+    metadata: Annotated[
+        dict[Annotated[str, Field(strict=True)], Any], AfterValidator(_refuse_what_json_cannot_carry)
+    ] = Field(
         default_factory=dict, description="Echoed unchanged as request_metadata; at most 16 KiB as JSON"
     )
     correlation_id: UUID = Field(

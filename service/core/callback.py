@@ -33,14 +33,19 @@ def compose_failure(
     details: dict[str, object] | None = None,
 ) -> Callback:
     """The callback of a request that ended without an answer; `spent` covers all attempts."""
+    facts = details or {}
     error = ErrorDetail(
         error_code=code,
-        message=message[:MAX_ERROR_MESSAGE_CHARACTERS],
+        message=_make_plain(message)[:MAX_ERROR_MESSAGE_CHARACTERS] or f"The request ended with {code}.",
         correlation_id=request.correlation_id,
         timestamp=now,
         service=SOURCE_SERVICE,
         operation=OPERATION,
-        details={"request_id": request.queue_id, "provider": provider.value, **(details or {})},
+        details={
+            **{name: _make_plain(fact) if isinstance(fact, str) else fact for name, fact in facts.items()},
+            "request_id": request.queue_id,
+            "provider": provider.value,
+        },
     )
     return _compose(request, provider, spent, now, error=error)
 
@@ -62,7 +67,7 @@ def _compose(
         confidence=judgement.confidence if judgement else None,
         error_detail=error,
         provider=provider,
-        model=spent.model or UNKNOWN_MODEL,
+        model=_make_plain(spent.model or UNKNOWN_MODEL),
         response_time_ms=round(spent.provider_seconds * 1000),
         token_usage=TokenUsage(
             prompt_tokens=spent.usage.prompt_tokens,
@@ -95,4 +100,9 @@ def _compose(
 
 def read_trace_id(traceparent: str | None) -> str | None:
     """The trace id of a W3C `traceparent` (https://www.w3.org/TR/trace-context/, section 3.2)."""
-    return None if traceparent is None else traceparent.split("-")[1]
+    return traceparent.split("-")[1] if traceparent and "-" in traceparent else None
+
+
+def _make_plain(text: str) -> str:
+    # A lone surrogate cannot be written as UTF-8: no callback could be made of it.
+    return text.encode("utf-8", "replace").decode()

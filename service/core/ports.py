@@ -1,6 +1,6 @@
 """What the engine asks of the outside. Adapters fulfil these shapes; none of them inherits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -131,6 +131,10 @@ class RequestMeter(Protocol):
         """The first attempt at a request began."""
         ...
 
+    def calling(self, provider: LLMProviderType) -> None:
+        """A call to a provider began; `attempted` ends it."""
+        ...
+
     def attempted(
         self,
         provider: LLMProviderType,
@@ -171,3 +175,36 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back."""
         ...
+
+
+class LiveFigures(Protocol):
+    """What the snapshot tells of the last seconds."""
+
+    def totals(self) -> Mapping[str, int]:
+        """Counts since the start."""
+        ...
+
+    def rates(self) -> Mapping[str, float]:
+        """The same, a second over the last ten seconds."""
+        ...
+
+    def latency(self) -> Mapping[str, Mapping[str, object]]:
+        """Percentiles over the last minute, in seconds, and buckets since the start."""
+        ...
+
+    def of_provider(self, provider: LLMProviderType) -> "ProviderFigures":
+        """What was seen of one provider."""
+        ...
+
+
+class ProviderFigures(Protocol):
+    """Calls to one provider, as far as they were seen."""
+
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def last_error(self) -> Mapping[str, str] | None: ...

@@ -1,7 +1,6 @@
 """What the judge is told and how its answer is read."""
 
 import json
-import math
 from typing import Any
 
 from service.contracts.enums import EssayComparisonWinner
@@ -91,6 +90,6 @@ def _read_confidence(document: dict[str, Any]) -> float:
     value = document.get("confidence")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _invalid("confidence is not a number")
-    if not math.isfinite(value) or not 0 <= value <= 1:
+    if not 0 <= value <= 1:  # NaN is not either; an integer too big for a float still compares
         raise _invalid("confidence is not between 0 and 1")
     return float(value)

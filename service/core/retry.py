@@ -1,12 +1,14 @@
 """Whether a failed attempt is followed by another, and when: a pure decision."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from service.core.errors import ProviderFailure
 
 BASE_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
+
+_DOUBLINGS_TO_MAX_DELAY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ def decide(
     """
     if not failure.retryable or attempt >= max_attempts:
         return GiveUp()
-    ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** (attempt - 1))
+    ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(attempt - 1, _DOUBLINGS_TO_MAX_DELAY))
     after_seconds = max(random * ceiling, failure.retry_after_seconds or 0.0)
-    if now + timedelta(seconds=after_seconds) >= expires_at:
+    # In seconds, because a wait of centuries would not fit a timedelta.
+    if after_seconds >= (expires_at - now).total_seconds():
         return GiveUp()
     return RetryLater(after_seconds)

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 import structlog
 
-from service.core.ports import Outbox
+from service.core.ports import Clock, Outbox, RequestQueue
+from service.engine.phase import Phase, PhaseGate
+from service.engine.pool import Pool
 
 POLL_SECONDS = 0.05
 REPORT_EVERY_SECONDS = 1.0
@@ -68,3 +72,119 @@ async def flush_outbox(outbox: Outbox, timeout_seconds: float) -> bool:
             return False
         await asyncio.sleep(POLL_SECONDS)
     return True
+
+
+class DrainState(StrEnum):
+    """How the last drain that an operator asked for stands."""
+
+    NONE = "none"
+    RUNNING = "running"
+    DONE = "done"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What `GET /admin/v1/drain` tells."""
+
+    phase: Phase
+    state: DrainState
+    started_at: datetime | None
+    deadline: datetime | None
+    timeout_seconds: float | None
+    in_flight: int
+    outbox: int
+    queued: int
+    finished: int
+    """Requests that reached their outcome since the drain began."""
+
+
+class DrainController:
+    """Drains on an operator's word, and takes it back; the process stays up."""
+
+    def __init__(
+        self, *, gate: PhaseGate, pool: Pool, queue: RequestQueue, outbox: Outbox, clock: Clock
+    ) -> None:
+        self._gate = gate
+        self._pool = pool
+        self._queue = queue
+        self._outbox = outbox
+        self._clock = clock
+        self._state = DrainState.NONE
+        self._started_at: datetime | None = None
+        self._timeout_seconds: float | None = None
+        self._until_empty = False
+        self._finished_before = 0
+        self._ordered = asyncio.Event()
+        self._waiting: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Carries out drains until cancelled."""
+        async with asyncio.TaskGroup() as drains:
+            while True:
+                await self._ordered.wait()
+                self._ordered.clear()
+                self._waiting = drains.create_task(self._drain(), name="drain")
+
+    def start(self, timeout_seconds: float, *, until_empty: bool) -> None:
+        """Closes the door and begins to drain; a drain under way gets the new limit."""
+        self._gate.advance(Phase.DRAINING, until_empty=until_empty)
+        self._stop_waiting()
+        self._state = DrainState.RUNNING
+        self._started_at = self._clock.now()
+        self._timeout_seconds = timeout_seconds
+        self._until_empty = until_empty
+        self._finished_before = self._pool.finished
+        self._ordered.set()
+
+    def resume(self) -> None:
+        """Takes a drain back: requests are accepted and claimed again."""
+        self._gate.advance(Phase.READY)
+        self._stop_waiting()
+        self._state = DrainState.NONE
+        self._started_at = self._timeout_seconds = None
+
+    def report(self) -> DrainReport:
+        """How the drain stands."""
+        limit = self._timeout_seconds
+        started_at = self._started_at
+        deadline = None if limit is None or started_at is None else started_at + timedelta(seconds=limit)
+        return DrainReport(
+            phase=self._gate.current,
+            state=self._state,
+            started_at=started_at,
+            deadline=deadline,
+            timeout_seconds=limit,
+            in_flight=self._pool.in_flight_count(),
+            outbox=self._outbox.depth(),
+            queued=self._count_queued(),
+            finished=0 if started_at is None else self._pool.finished - self._finished_before,
+        )
+
+    # What `drain_in_flight_requests` asks: here a callback that the broker has not taken is work begun, too.
+
+    async def stop_accepting_requests(self) -> None:
+        """The door was closed when the drain was ordered."""
+
+    def has_in_flight_requests(self) -> bool:
+        """Whether the service is not drained yet."""
+        return self.in_flight_count() > 0
+
+    def in_flight_count(self) -> int:
+        """What is left: started calls, unacknowledged callbacks and, until empty, the queue."""
+        left = self._pool.in_flight_count() + self._outbox.depth()
+        return left + (self._count_queued() if self._until_empty else 0)
+
+    async def _drain(self) -> None:
+        limit = self._timeout_seconds or 0.0
+        done = await drain_in_flight_requests(self, timeout_minutes=limit / 60)
+        self._state = DrainState.DONE if done else DrainState.TIMED_OUT
+
+    def _count_queued(self) -> int:
+        stats = self._queue.stats()
+        return stats.waiting + max(0, stats.claimed - self._pool.in_flight_count())
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

@@ -26,6 +26,7 @@ class PhaseGate:
 
     def __init__(self) -> None:
         self._current = Phase.STARTING
+        self._until_empty = False
         self._changed = asyncio.Event()
 
     @property
@@ -33,15 +34,32 @@ class PhaseGate:
         """The phase at this moment."""
         return self._current
 
-    def advance(self, phase: Phase) -> None:
-        """Goes over to `phase`; staying where one is changes nothing. Raises `ValueError` on a step back."""
-        if phase is self._current:
-            return
-        if phase not in _NEXT[self._current]:
+    @property
+    def accepting(self) -> bool:
+        """Whether intake takes new requests."""
+        return self._current is Phase.READY
+
+    @property
+    def claiming(self) -> bool:
+        """Whether the pool takes requests out of the queue: while ready, or to drain until it is empty."""
+        return self._current is Phase.READY or (self._current is Phase.DRAINING and self._until_empty)
+
+    def advance(self, phase: Phase, *, until_empty: bool = False) -> None:
+        """Goes over to `phase`; `until_empty` lets a drain work the queue off.
+
+        Raises `ValueError` on a step back.
+        """
+        if phase is not self._current and phase not in _NEXT[self._current]:
             raise ValueError(f"no way from {self._current} to {phase}")
         self._current = phase
+        self._until_empty = until_empty
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def wait_until_claiming(self, claiming: bool = True) -> None:
+        """Waits until the pool may take requests, or until it may not."""
+        while self.claiming is not claiming:
+            await self._changed.wait()
 
     async def wait_for(self, *phases: Phase) -> Phase:
         """Waits until the phase is one of `phases`."""

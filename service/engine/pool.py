@@ -56,7 +56,7 @@ class Pool:
         """Claims and processes until cancelled."""
         async with asyncio.TaskGroup() as calls:
             while True:
-                await self._gate.wait_for(Phase.READY)
+                await self._gate.wait_until_claiming()
                 while self._in_flight >= self._concurrency:
                     self._slot_free.clear()
                     await self._slot_free.wait()
@@ -68,7 +68,7 @@ class Pool:
         """Claims what there is; gives it back where the service began to drain meanwhile."""
         limit = min(self._concurrency - self._in_flight, MAX_CLAIMS_AT_ONCE)
         claiming = asyncio.ensure_future(self._queue.claim(limit))
-        draining = asyncio.ensure_future(self._gate.wait_for(Phase.DRAINING, Phase.STOPPED))
+        draining = asyncio.ensure_future(self._gate.wait_until_claiming(False))
         try:
             await asyncio.wait((claiming, draining), return_when=asyncio.FIRST_COMPLETED)
             if not claiming.done():
@@ -82,7 +82,7 @@ class Pool:
             draining.cancel()
             if not claiming.done():
                 claiming.cancel()
-        if self._gate.current is Phase.READY:
+        if self._gate.claiming:
             return claims
         for claim in claims:
             await self._queue.unclaim(claim)

@@ -83,6 +83,7 @@ class Processor:
             )
             return
         provider = self._router.provider(route)
+        self._meter.calling(route.provider)
         started = self._clock.monotonic()
         try:
             reply = await self._ask(provider, self._compose_call(claim, route))

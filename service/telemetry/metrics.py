@@ -16,12 +16,10 @@ from prometheus_client import (
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.outcome import Usage
+from service.telemetry.figures import FAST_SECONDS, SLOW_SECONDS, Figures
 
 OTHER = "other"
 MAX_TOPIC_LABELS = 200
-
-_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 
 
 class Metrics:
@@ -30,6 +28,7 @@ class Metrics:
     def __init__(self, model_names: Collection[str]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody reads
         self.registry = CollectorRegistry()
+        self.figures = Figures()
         ProcessCollector(registry=self.registry)
         self._model_names = frozenset(model_names)
         self._topics: set[str] = set()
@@ -54,32 +53,35 @@ class Metrics:
             registry=registry,
         )
         self._accept_seconds = Histogram(
-            "llm_accept_seconds", "Body received to durable, in seconds", buckets=_FAST, registry=registry
+            "llm_accept_seconds",
+            "Body received to durable, in seconds",
+            buckets=FAST_SECONDS,
+            registry=registry,
         )
         self._queue_wait_seconds = Histogram(
             "llm_queue_wait_seconds",
             "Accepted to first attempt, in seconds",
-            buckets=_SLOW,
+            buckets=SLOW_SECONDS,
             registry=registry,
         )
         self._provider_seconds = Histogram(
             "llm_provider_seconds",
             "One call to a provider, in seconds",
             ["provider", "model"],
-            buckets=_SLOW,
+            buckets=SLOW_SECONDS,
             registry=registry,
         )
         self._publish_seconds = Histogram(
             "callback_publish_seconds",
             "Outcome durable to acknowledged by the broker, in seconds",
             ["send"],
-            buckets=_FAST,
+            buckets=FAST_SECONDS,
             registry=registry,
         )
         self._end_to_end_seconds = Histogram(
             "llm_end_to_end_seconds",
             "Accepted to callback acknowledged, in seconds",
-            buckets=_SLOW,
+            buckets=SLOW_SECONDS,
             registry=registry,
         )
         self._calls = Counter(
@@ -108,14 +110,22 @@ class Metrics:
         """A request was answered 202, `seconds` after its body had arrived."""
         self._accepted.inc()
         self._accept_seconds.observe(seconds)
+        self.figures.accepted.add()
+        self.figures.accept.observe(seconds)
 
     def rejected(self, code: LLMErrorCode) -> None:
         """A request was refused."""
         self._rejected.labels(code.value).inc()
+        self.figures.rejected.add()
 
     def started(self, waited_seconds: float) -> None:
         """The first attempt at a request began."""
         self._queue_wait_seconds.observe(waited_seconds)
+        self.figures.queue_wait.observe(waited_seconds)
+
+    def calling(self, provider: LLMProviderType) -> None:
+        """A call to a provider began."""
+        self.figures.of_provider(provider).in_flight += 1
 
     def attempted(
         self,
@@ -129,6 +139,8 @@ class Metrics:
         self._calls.labels(provider.value, "success" if failure is None else failure.value).inc()
         shown = model if model in self._model_names else OTHER
         self._provider_seconds.labels(provider.value, shown).observe(seconds)
+        self.figures.provider.observe(seconds)
+        self.figures.of_provider(provider).finish(failure)
         for kind, tokens in (
             ("prompt", usage.prompt_tokens),
             ("completion", usage.completion_tokens),
@@ -143,6 +155,7 @@ class Metrics:
     def processed(self, success: bool) -> None:
         """A request reached its outcome."""
         self._processed.labels("success" if success else "error").inc()
+        (self.figures.succeeded if success else self.figures.failed).add()
 
     def published(
         self, topic: str, success: bool, publish_seconds: float, end_to_end_seconds: float, again: bool
@@ -151,10 +164,15 @@ class Metrics:
         self._published.labels(self._topic_label(topic), "success" if success else "error").inc()
         self._publish_seconds.labels("again" if again else "first").observe(publish_seconds)
         self._end_to_end_seconds.observe(end_to_end_seconds)
+        self.figures.published.add()
+        self.figures.end_to_end.observe(end_to_end_seconds)
+        if not again:
+            self.figures.publish.observe(publish_seconds)
 
     def publish_failed(self, topic: str) -> None:
         """An attempt to publish failed."""
         self._publish_failures.labels(self._topic_label(topic)).inc()
+        self.figures.publish_failures.add()
 
     def _topic_label(self, topic: str) -> str:
         if topic in self._topics:
