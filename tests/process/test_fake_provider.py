@@ -1,0 +1,231 @@
+"""The fake provider as a process: same seed, same answers; it stops when told and when its parent is gone."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.essays import load_essays, pairs_path
+
+pytestmark = pytest.mark.process
+
+START_SECONDS = 15
+STOP_SECONDS = 10
+
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "winner": {"type": "string", "enum": ["essay_a", "essay_b"]},
+        "justification": {"type": "string"},
+        "confidence": {"type": "number"},
+    },
+    "required": ["winner", "justification", "confidence"],
+    "additionalProperties": False,
+}
+PAIRS = [json.loads(line) for line in pairs_path().read_text(encoding="utf-8").splitlines()]
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulator.provider", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait(timeout=STOP_SECONDS)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """Starts providers on free ports and gives their process and base URL; ends them all afterwards."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start_one(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+        process = run("--port", "0", *arguments)
+        processes.append(process)
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["ready"] is True
+        assert ready["pid"] == process.pid
+        return process, ready["base_urls"]["openai"]
+
+    yield start_one
+    for process in processes:
+        end(process)
+
+
+@pytest.fixture(scope="module")
+def provider(start: Start) -> str:
+    """The base URL of one provider that several tests share."""
+    return start("--seed", "7", "--latency-p50-ms", "0")[1]
+
+
+def ask(pair: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": f"{pair['essay_a']}\n---\n{pair['essay_b']}"}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "comparison", "strict": True, "schema": SCHEMA},
+        },
+        **changes,
+    }
+
+
+async def collect(base_url: str, requests: list[dict[str, Any]], concurrency: int) -> list[dict[str, Any]]:
+    """The answers in the order of the requests, without the time at which they were given."""
+    gate = asyncio.Semaphore(concurrency)
+    limits = httpx.Limits(max_connections=concurrency)
+    async with httpx.AsyncClient(
+        limits=limits, headers={"authorization": "Bearer key"}, timeout=30
+    ) as client:
+
+        async def send(request: dict[str, Any]) -> dict[str, Any]:
+            async with gate:
+                answer = await client.post(f"{base_url}/chat/completions", json=request)
+            answer.raise_for_status()
+            body = answer.json()
+            del body["created"]
+            return {
+                "body": body,
+                "request_id": answer.headers["x-request-id"],
+                "processing_ms": answer.headers["openai-processing-ms"],
+            }
+
+        return list(await asyncio.gather(*(send(request) for request in requests)))
+
+
+async def test_the_same_seed_answers_alike_in_two_processes_at_any_concurrency(start: Start) -> None:
+    """One process asked call by call, another fifty at a time and in reverse: no difference."""
+    requests = [ask(pair, user=f"copy-{copy}") for pair in PAIRS for copy in range(2)]
+    one = await collect(start("--seed", "3", "--latency-p50-ms", "5")[1], requests, concurrency=1)
+    many = await collect(start("--seed", "3", "--latency-p50-ms", "5")[1], requests[::-1], concurrency=50)
+    other = await collect(start("--seed", "4", "--latency-p50-ms", "5")[1], requests, concurrency=50)
+    assert one == many[::-1]
+    assert len({answer["processing_ms"] for answer in one}) > 3
+    assert one != other
+
+
+async def test_the_better_essay_wins_more_often(provider: str) -> None:
+    """Over the shipped pairs the share of right verdicts is near what their ranks promise."""
+    ranks = {essay.id: essay.rank for essay in load_essays()}
+    requests = [ask(pair, user=f"copy-{copy}") for copy in range(5) for pair in PAIRS]
+    answers = await collect(provider, requests, concurrency=20)
+    right = {True: 0, False: 0}
+    for request, answer in zip(PAIRS * 5, answers, strict=True):
+        winner = json.loads(answer["body"]["choices"][0]["message"]["content"])["winner"]
+        names = request["metadata"]
+        better = min(("essay_a", "essay_b"), key=lambda side: ranks[names[f"{side}_id"]])
+        right[winner == better] += 1
+    assert 0.70 < right[True] / len(requests) < 0.92
+
+
+def test_refusals_have_openais_shape(provider: str) -> None:
+    """401 without a key, 400 for what is no JSON, 404, 405, and 413 for a body over 4 MiB."""
+    key = {"authorization": "Bearer key"}
+    with httpx.Client(base_url=provider, timeout=20) as client:
+        answers = {
+            401: client.post("/chat/completions", json=ask(PAIRS[0])),
+            400: client.post("/chat/completions", content=b"{", headers=key),
+            404: client.post("/chat/completions", json=ask(PAIRS[0], model="gpt-9"), headers=key),
+            405: client.get("/chat/completions", headers=key),
+            413: client.post("/chat/completions", content=b" " * (5 * 1024 * 1024), headers=key),
+        }
+        unknown = client.get("/ghosts", headers=key)
+        healthy = client.get(provider.removesuffix("/v1") + "/healthz")
+    assert {status: answer.status_code for status, answer in answers.items()} == {
+        each: each for each in answers
+    }
+    for answer in (*answers.values(), unknown):
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert unknown.status_code == 404
+    assert healthy.json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
+    """Exit code 0, nothing on stderr, and the ready line was all it said."""
+    process, _ = start()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=STOP_SECONDS)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+async def test_calls_under_way_are_answered_when_it_stops(start: Start) -> None:
+    """A signal cuts the simulated latency short; no call is broken off and none is waited out."""
+    process, base_url = start("--latency-p50-ms", "60000")
+    requests = [ask(pair) for pair in PAIRS[:10]]
+    answering = asyncio.create_task(collect(base_url, requests, concurrency=10))
+    async with asyncio.timeout(STOP_SECONDS), httpx.AsyncClient() as client:
+        while (await client.get(base_url.removesuffix("/v1") + "/healthz")).json()["in_flight"] < len(
+            requests
+        ):
+            pass
+    process.send_signal(signal.SIGTERM)
+    answers = await asyncio.wait_for(answering, STOP_SECONDS)
+    assert len(answers) == len(requests)
+    assert await asyncio.to_thread(process.wait, STOP_SECONDS) == 0
+
+
+def test_it_ends_with_its_parent(start: Start) -> None:
+    """The end of standard input is the end of the parent."""
+    process, _ = start("--exit-with-parent")
+    assert process.poll() is None
+    assert process.communicate(timeout=STOP_SECONDS) == ("", "")
+    assert process.returncode == 0
+
+
+def test_without_the_option_the_end_of_input_changes_nothing(start: Start) -> None:
+    """Run from a shell's background it goes on."""
+    process, base_url = start()
+    assert process.stdin is not None
+    process.stdin.close()
+    for _ in range(3):
+        assert httpx.get(base_url.removesuffix("/v1") + "/healthz").status_code == 200
+    assert process.poll() is None
+
+
+def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
+    """It names the address and the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = run("--port", str(port))
+        out, err = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 1
+    assert out == ""
+    assert err == (
+        f"The fake provider cannot listen on 127.0.0.1:{port}: Address already in use. "
+        "Choose another port, or 0 for any free one.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--scenario", "storm"), "choose one of: calm"),
+        (("--latency-p50-ms", "-1"), "give 0 or more"),
+        (("--latency-p50-ms", "nan"), "give 0 or more"),
+        (("--port", "70000"), "from 0 to 65535"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], complaint: str) -> None:
+    """What was wrong is named together with what would be right."""
+    process = run(*arguments)
+    out, err = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 2
+    assert out == ""
+    assert complaint in err

@@ -1,0 +1,39 @@
+"""A pause lasts as long as it says, unless the server stops."""
+
+import asyncio
+
+from simulator.provider.pauses import Pauses
+
+
+async def test_a_pause_takes_its_time() -> None:
+    """No less than it was asked for, measured by the loop's own clock."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    await Pauses().pause(0.02)
+    assert loop.time() - before >= 0.019
+
+
+async def test_the_end_wakes_all_and_lets_nobody_wait_again() -> None:
+    """Those who wait go on at once, and so do those who come later."""
+    pauses = Pauses()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(pauses.pause(3600))
+        await asyncio.sleep(0)
+        assert pauses.under_way == 3
+        pauses.end()
+    async with asyncio.timeout(5):
+        await pauses.pause(3600)
+    assert pauses.under_way == 0
+
+
+async def test_a_cancelled_pause_is_forgotten() -> None:
+    """A caller that went away leaves nothing behind, and is cancelled indeed."""
+    pauses = Pauses()
+    task = asyncio.create_task(pauses.pause(3600))
+    await asyncio.sleep(0)
+    assert pauses.under_way == 1
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
+    assert pauses.under_way == 0

@@ -1,0 +1,280 @@
+"""The fake provider speaks OpenAI's dialect, in its answers and in its errors."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.essays import pairs_path
+from simulator.provider.pauses import Pauses
+from simulator.provider.scenario import CALM
+from simulator.provider.server import MAX_BODY_BYTES, create_app
+from simulator.provider.tokens import estimate_prompt_tokens, estimate_text_tokens
+
+COMPARISON = {
+    "type": "object",
+    "properties": {
+        "winner": {"type": "string", "enum": ["essay_a", "essay_b"]},
+        "justification": {"type": "string", "maxLength": 500},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "required": ["winner", "justification", "confidence"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def pair() -> dict[str, Any]:
+    first: dict[str, Any] = json.loads(pairs_path().read_text(encoding="utf-8").splitlines()[0])
+    return first
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(CALM.with_seed(7).with_latency_p50_ms(0), Pauses())
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://provider/v1",
+        headers={"authorization": "Bearer any"},
+    ) as client:
+        yield client
+
+
+def ask(pair: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    body = {
+        "model": "gpt-4o-mini",
+        "messages": [
+            {"role": "system", "content": "You are a judge. Answer in JSON."},
+            {"role": "user", "content": f"{pair['user_prompt']}\n{pair['essay_a']}\n\n{pair['essay_b']}"},
+        ],
+        "response_format": use_schema(COMPARISON),
+        **changes,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def use_schema(schema: Any, *, strict: bool = True) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "wanted", "strict": strict, "schema": schema}}
+
+
+async def post(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:
+    return await client.post("/chat/completions", json=body, headers=headers)
+
+
+async def test_a_completion_has_openais_shape(client: httpx.AsyncClient, pair: dict[str, Any]) -> None:
+    """Ids, one choice with the judgement as JSON, the dated model name, and the vendor's headers."""
+    answer = await post(client, ask(pair))
+    body = answer.json()
+    judgement = json.loads(body["choices"][0]["message"]["content"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["openai-processing-ms"] == "0"
+    assert body["object"] == "chat.completion"
+    assert body["id"].startswith("chatcmpl-")
+    assert body["model"] == "gpt-4o-mini-2024-07-18"
+    assert [choice["finish_reason"] for choice in body["choices"]] == ["stop"]
+    assert body["choices"][0]["message"]["role"] == "assistant"
+    assert list(judgement) == ["winner", "justification", "confidence"]
+    assert judgement["winner"] in ("essay_a", "essay_b")
+    assert 0.5 <= judgement["confidence"] <= 0.99
+
+
+async def test_usage_agrees_with_the_texts(client: httpx.AsyncClient, pair: dict[str, Any]) -> None:
+    """Prompt and completion are counted as documented, and the total is their sum."""
+    request = ask(pair)
+    body = (await post(client, request)).json()
+    prompt = estimate_prompt_tokens(message["content"] for message in request["messages"])
+    completion = estimate_text_tokens(body["choices"][0]["message"]["content"])
+    assert body["usage"] == {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_a_token_limit_cuts_the_answer(
+    client: httpx.AsyncClient, pair: dict[str, Any], name: str
+) -> None:
+    """The content ends where the limit is, and the finish reason says so."""
+    whole = (await post(client, ask(pair))).json()["choices"][0]["message"]["content"]
+    body = (await post(client, ask(pair, **{name: 5}))).json()
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 5
+    assert len(body["choices"][0]["message"]["content"]) == 20 < len(whole)
+
+
+async def test_the_order_of_keys_does_not_matter_and_the_attempt_does(
+    client: httpx.AsyncClient, pair: dict[str, Any]
+) -> None:
+    """The same request written differently is answered alike; a retry is drawn anew."""
+    request = ask(pair)
+    first = await post(client, request)
+    same = await post(client, dict(reversed(request.items())))
+    again = await post(client, request, **{"x-stainless-retry-count": "1"})
+    assert first.json()["id"] == same.json()["id"] != again.json()["id"]
+    assert first.headers["x-request-id"] == same.headers["x-request-id"] != again.headers["x-request-id"]
+
+
+async def test_json_mode_and_prose_are_judgements_too(
+    client: httpx.AsyncClient, pair: dict[str, Any]
+) -> None:
+    """`json_object` gives the judgement as an object; without a format it is a sentence or two."""
+    as_json = await post(client, ask(pair, response_format={"type": "json_object"}))
+    as_prose = await post(client, ask(pair, response_format=None))
+    assert json.loads(as_json.json()["choices"][0]["message"]["content"])["winner"] in ("essay_a", "essay_b")
+    assert "I prefer essay" in as_prose.json()["choices"][0]["message"]["content"]
+
+
+async def test_prose_without_essays_is_a_remark(client: httpx.AsyncClient) -> None:
+    """A greeting is answered, not judged."""
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]}
+    answer = await post(client, body)
+    assert "simulat" in answer.json()["choices"][0]["message"]["content"]
+
+
+async def test_a_judgement_shares_its_document_with_other_fields(
+    client: httpx.AsyncClient, pair: dict[str, Any]
+) -> None:
+    """What is not the judge's is filled by type, in the schema's order; its limits hold for the rest."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "errors": {"type": "array", "items": {"type": "string"}},
+            "winner": {"type": "string", "enum": ["essay_a", "essay_b"]},
+            "justification": {"type": "string", "maxLength": 10},
+            "confidence": {"type": "integer", "minimum": 1, "maximum": 5},
+        },
+    }
+    answer = await post(client, ask(pair, response_format=use_schema(schema, strict=False)))
+    document = json.loads(answer.json()["choices"][0]["message"]["content"])
+    assert list(document) == ["errors", "winner", "justification", "confidence"]
+    assert document["justification"].startswith("Essay ")
+    assert len(document["justification"]) == 10
+    assert document["confidence"] in (1, 2, 3, 4, 5)
+
+
+async def test_the_models_are_listed(client: httpx.AsyncClient) -> None:
+    """Each by its name and its dated name, and each is accepted."""
+    listed = [model["id"] for model in (await client.get("/models")).json()["data"]]
+    assert {"gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-4.1"} <= set(listed)
+    for name in listed:
+        answer = await post(client, {"model": name, "messages": [{"role": "user", "content": "Hello"}]})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic abc"])
+async def test_no_key_is_401(client: httpx.AsyncClient, pair: dict[str, Any], value: str) -> None:
+    """A missing or empty key is refused before the body is looked at."""
+    for answer in (
+        await post(client, ask(pair), authorization=value),
+        await client.get("/models", headers={"authorization": value}),
+    ):
+        assert answer.status_code == 401
+        assert list(answer.json()["error"]) == ["message", "type", "param", "code"]
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param", "code"),
+    [
+        ({"model": None}, 400, "model", None),
+        ({"model": 4}, 400, "model", "invalid_type"),
+        ({"model": "gpt-9"}, 404, None, "model_not_found"),
+        ({"messages": None}, 400, "messages", "missing_required_parameter"),
+        ({"messages": []}, 400, "messages", "empty_array"),
+        ({"messages": "hi"}, 400, "messages", "invalid_type"),
+        ({"messages": ["hi"]}, 400, "messages[0]", "invalid_type"),
+        ({"messages": [{"role": "judge", "content": "hi"}]}, 400, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "user"}]}, 400, "messages[0].content", "invalid_type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400, "messages[0].content[0]", "invalid_value",
+        ),
+        ({"n": 2}, 400, "n", "unsupported_value"),
+        ({"stream": True}, 400, "stream", "unsupported_parameter"),
+        ({"tools": [{}]}, 400, "tools", "unsupported_parameter"),
+        ({"temperature": 2.5}, 400, "temperature", "decimal_above_max_value"),
+        ({"temperature": -1}, 400, "temperature", "decimal_below_min_value"),
+        ({"temperature": "hot"}, 400, "temperature", "invalid_type"),
+        ({"max_tokens": 0}, 400, "max_tokens", "integer_below_min_value"),
+        ({"max_tokens": "many"}, 400, "max_tokens", "invalid_type"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, 400, "max_tokens", "invalid_parameter_combination"),
+        ({"response_format": {"type": "xml"}}, 400, "response_format.type", "invalid_value"),
+        ({"response_format": "json"}, 400, "response_format.type", "invalid_value"),
+        (
+            {"response_format": {"type": "json_schema"}},
+            400, "response_format.json_schema", "missing_required_parameter",
+        ),
+        (
+            {"response_format": use_schema(None)},
+            400, "response_format.json_schema.schema", "missing_required_parameter",
+        ),
+        ({"response_format": use_schema({"type": "object"})}, 400, "response_format", None),
+        ({"response_format": use_schema({**COMPARISON, "required": []})}, 400, "response_format", None),
+        ({"response_format": use_schema({"type": "string", "pattern": "a"})}, 400, "response_format", None),
+        (
+            {"response_format": {"type": "json_object"}, "messages": [{"role": "user", "content": "hi"}]},
+            400, "messages", None,
+        ),
+    ],
+)  # fmt: skip
+async def test_a_bad_request_is_refused_in_openais_words(
+    client: httpx.AsyncClient,
+    pair: dict[str, Any],
+    change: dict[str, Any],
+    status: int,
+    param: str | None,
+    code: str | None,
+) -> None:
+    """Each fault has its status, the parameter it is about and a code."""
+    answer = await post(client, ask(pair, **change))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (status, param, code)
+    assert error["message"]
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff", b'{"model":"gpt-4o","messages":' + b"[" * 300]
+)
+async def test_a_body_that_is_no_json_object_is_400(client: httpx.AsyncClient, content: bytes) -> None:
+    """Whatever arrives is answered in the same shape."""
+    answer = await client.post("/chat/completions", content=content)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_unknown_routes_and_methods_are_refused(client: httpx.AsyncClient) -> None:
+    """404 and 405 have the error body too."""
+    unknown = await client.post("/completions", json={})
+    wrong = await client.get("/chat/completions")
+    assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert unknown.json()["error"]["message"] == "Invalid URL (POST /v1/completions)"
+    assert wrong.json()["error"]["code"] == "method_not_supported"
+    assert wrong.headers["allow"] == "POST"
+
+
+async def test_a_body_over_four_mebibytes_is_413(client: httpx.AsyncClient) -> None:
+    """Whether it is announced or streamed; one byte less is read."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * (1024 * 1024)
+
+    announced = await client.post("/chat/completions", content=b" " * (MAX_BODY_BYTES + 1))
+    streamed = await client.post("/chat/completions", content=stream())
+    largest = await client.post("/chat/completions", content=b" " * MAX_BODY_BYTES)
+    assert (announced.status_code, streamed.status_code, largest.status_code) == (413, 413, 400)
+    assert announced.json()["error"]["code"] == "request_too_large"
+
+
+async def test_health_needs_no_key(client: httpx.AsyncClient) -> None:
+    """It names the scenario, the seed and how many calls are under way."""
+    answer = await client.get("http://provider/healthz", headers={"authorization": ""})
+    assert answer.json() == {"status": "ok", "scenario": "calm", "seed": 7, "in_flight": 0}

@@ -1,0 +1,180 @@
+"""A filled schema satisfies the schema, or is refused with a reason."""
+
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, note, reject, settings
+from hypothesis import strategies as st
+
+from simulator.provider.schema import SchemaProblem, check_strict, fill_schema
+
+KEYWORDS = (
+    "type", "properties", "required", "items", "minItems", "maxItems", "minLength", "maxLength", "enum",
+    "const", "anyOf", "$ref", "minimum", "exclusiveMaximum", "multipleOf", "format",
+)  # fmt: skip
+NUMBERS = st.integers(min_value=-1000, max_value=1000)
+
+
+@st.composite
+def ranges(draw: st.DrawFn, kind: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": kind}
+    low = draw(st.none() | NUMBERS)
+    if low is not None:
+        schema[draw(st.sampled_from(["minimum", "exclusiveMinimum"]))] = low
+    if draw(st.booleans()):
+        gap = draw(st.integers(min_value=2, max_value=50))
+        schema[draw(st.sampled_from(["maximum", "exclusiveMaximum"]))] = (low or 0) + gap
+    if draw(st.booleans()):
+        schema["multipleOf"] = draw(st.sampled_from([1, 2, 0.5] if kind == "number" else [1, 2, 3]))
+    return schema
+
+
+@st.composite
+def strings(draw: st.DrawFn) -> dict[str, Any]:
+    least = draw(st.integers(min_value=0, max_value=60))
+    return {"type": "string", "minLength": least, "maxLength": least + draw(st.integers(0, 60))}
+
+
+LEAVES = st.one_of(
+    ranges("integer"),
+    ranges("number"),
+    strings(),
+    st.sampled_from(["date-time", "uuid", "email"]).map(lambda name: {"type": "string", "format": name}),
+    st.just({"type": "boolean"}),
+    st.just({"type": "null"}),
+    st.just({"type": ["null", "string"]}),
+    st.lists(st.integers() | st.text(max_size=5) | st.none(), min_size=1, max_size=3).map(
+        lambda values: {"enum": values}
+    ),
+    st.text(max_size=5).map(lambda value: {"const": value}),
+)
+
+
+def nest(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    names = st.sampled_from(["winner", "a", "b", "c"])
+    return st.one_of(
+        st.dictionaries(names, children, max_size=3).map(
+            lambda properties: {
+                "type": "object",
+                "properties": properties,
+                "required": sorted(properties),
+                "additionalProperties": False,
+            }
+        ),
+        st.tuples(children, st.integers(0, 3)).map(
+            lambda both: {"type": "array", "items": both[0], "minItems": both[1]}
+        ),
+        st.lists(children, min_size=1, max_size=2).map(lambda branches: {"anyOf": branches}),
+    )
+
+
+SCHEMAS = st.recursive(LEAVES, nest, max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.sampled_from(["string", "#", "x"]),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "type",
+                    "properties",
+                    "required",
+                    "items",
+                    "minItems",
+                    "maxItems",
+                    "minLength",
+                    "maxLength",
+                    "enum",
+                    "const",
+                    "anyOf",
+                    "$ref",
+                    "minimum",
+                    "exclusiveMaximum",
+                    "multipleOf",
+                    "format",
+                ]
+            ),
+            children,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SCHEMAS, st.integers(0, 1000))
+def test_a_filled_schema_is_satisfied(schema: dict[str, Any], seed: int) -> None:
+    """Another implementation of JSON Schema agrees, and the same generator writes the same again."""
+    try:
+        document = fill_schema(schema, Random(seed))
+    except SchemaProblem as problem:
+        note(str(problem))
+        reject()
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert document == fill_schema(schema, Random(seed))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["type", "properties", "required", "anyOf", "items", "$ref"]), JSON))
+def test_a_malformed_schema_is_refused_and_breaks_nothing(schema: dict[str, Any]) -> None:
+    """Whatever JSON stands where a schema should, the only error is the one with a reason."""
+    for use in (lambda: fill_schema(schema, Random(1)), lambda: check_strict(schema)):
+        with suppress(SchemaProblem):
+            use()
+
+
+def test_a_recursive_schema_comes_to_an_end() -> None:
+    """References are followed until what is optional can be left out."""
+    node = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+        },
+        "required": ["name", "next"],
+        "additionalProperties": False,
+    }
+    schema = {"$ref": "#/$defs/node", "$defs": {"node": node}}
+    jsonschema.Draft202012Validator(schema).validate(fill_schema(schema, Random(1)))
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$ref": "#"}, "too deep"),
+        ({"$ref": "#/$defs/none"}, "does not exist"),
+        ({"allOf": []}, "'allOf' is not supported"),
+        ({"type": "array", "items": {"type": "array", "minItems": 999}, "minItems": 999}, "too large"),
+        ({"type": "string", "minLength": 10**9}, "no string"),
+        ({"type": "integer", "minimum": 5, "maximum": 4}, "between the limits"),
+        ({"type": "number", "exclusiveMinimum": 1, "maximum": 1}, "between the limits"),
+        ({"type": "ghost"}, "not a type"),
+    ],
+)
+def test_what_cannot_be_satisfied_is_refused(schema: dict[str, Any], reason: str) -> None:
+    """Each with its reason, before it takes time or memory."""
+    with pytest.raises(SchemaProblem, match=reason):
+        fill_schema(schema, Random(1))
+
+
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_excluded_limits_are_never_written(kind: str) -> None:
+    """Between 3 and 5, both excluded, 4 is the only multiple of 1."""
+    schema = {"type": kind, "exclusiveMinimum": 3, "exclusiveMaximum": 5, "multipleOf": 1}
+    assert {fill_schema(schema, Random(seed)) for seed in range(20)} == {4}
+
+
+def test_strict_mode_looks_into_every_object() -> None:
+    """An open object far inside is found and its place named."""
+    schema = {
+        "type": "object",
+        "properties": {"list": {"type": "array", "items": {"type": "object", "properties": {}}}},
+        "required": ["list"],
+        "additionalProperties": False,
+    }
+    with pytest.raises(SchemaProblem, match=r"\('properties', 'list', 'items'\), 'additionalProperties'"):
+        check_strict(schema)
