@@ -99,6 +99,8 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
                 ("topics", service.directory.run()),
                 ("relay", service.relay.run()),
                 ("pool", service.pool.run()),
+                ("reaper", service.reaper.run()),
+                ("drain", service.drain.run()),
             )
         ]
         await server.listening.wait()
@@ -106,6 +108,7 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
         _settle_garbage_collector()
         _announce(listener)
         await stopping.requested.wait()
+        service.operations.note_stopping()
         drained = await _drain(service)
         service.gate.advance(Phase.STOPPED)
         server.stop()

@@ -1,10 +1,12 @@
 """Every knob of the service: environment variables with the prefix LLM_PROVIDER_SERVICE_, or a .env file."""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from platformdirs import user_state_path
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +15,7 @@ from service.contracts.enums import LLMProviderType
 from service.core.errors import ServiceError
 
 PREFIX = "LLM_PROVIDER_SERVICE_"
+ALLOWLIST_OF_CALLER = "CALLBACK_TOPIC_ALLOWLIST_"
 
 
 class SettingsInvalid(ServiceError):
@@ -38,7 +41,13 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     allow_insecure: bool = Field(
-        default=False, description="Listen beyond loopback although callers are not authenticated"
+        default=False, description="Listen beyond loopback although callers or operators need no token"
+    )
+    api_tokens: SecretStr | None = Field(
+        default=None, description="Callers' tokens, `name:token`, with commas; a name may have several"
+    )
+    admin_token: SecretStr | None = Field(
+        default=None, description="Operators' tokens, with commas; without one their routes are open"
     )
 
     kafka_bootstrap_servers: str = Field(
@@ -59,6 +68,10 @@ class Settings(BaseSettings):
         default=("*",), description="Glob patterns of the topics that callers may name, with commas"
     )
 
+    caller_allowlists: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, exclude=True, description="CALLBACK_TOPIC_ALLOWLIST_<NAME>, by name"
+    )
+
     queue_path: Path = Field(
         default_factory=lambda: user_state_path("llm-provider-service") / "queue.db",
         description="The queue's file; its folder is made, for the owner only",
@@ -70,6 +83,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=5, gt=0, description="Attempts at one request, counted when claimed")
     default_ttl_seconds: float = Field(
         default=86_400, gt=0, description="Deadline for the start of every attempt where a request has none"
+    )
+    idempotency_ttl_seconds: float = Field(
+        default=86_400, gt=0, description="How long an Idempotency-Key is remembered after the request's end"
     )
     max_body_bytes: int = Field(default=1_048_576, gt=0, description="Limit on a request's body")
     drain_timeout_seconds: float = Field(
@@ -115,14 +131,53 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
-        if not _is_loopback(self.host) and not self.allow_insecure:
+        authenticated = self.api_tokens is not None and self.admin_token is not None
+        if not _is_loopback(self.host) and not self.allow_insecure and not authenticated:
             raise ValueError(
-                f"{PREFIX}HOST is not a loopback address and callers are not authenticated; listen on "
-                f"127.0.0.1 behind a proxy that checks them, or set {PREFIX}ALLOW_INSECURE=true"
+                f"{PREFIX}HOST is not a loopback address: set {PREFIX}API_TOKENS and {PREFIX}ADMIN_TOKEN, or "
+                f"{PREFIX}ALLOW_INSECURE=true where something in front of it checks callers"
             )
         if not _is_loopback(self.host) and "callback_topic_allowlist" not in self.model_fields_set:
             raise ValueError(f"beyond loopback {PREFIX}CALLBACK_TOPIC_ALLOWLIST must be set")
         return self
+
+    @field_validator("api_tokens", "admin_token")
+    @classmethod
+    def _drop_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value().strip() else None
+
+    @model_validator(mode="after")
+    def _check_callers(self) -> Self:
+        callers = self.tokens_of_callers()
+        strangers = sorted(set(self.caller_allowlists) - {_fold_name(name) for name in callers})
+        if strangers:
+            raise ValueError(
+                f"{PREFIX}{ALLOWLIST_OF_CALLER}{strangers[0]} is for a caller that "
+                f"{PREFIX}API_TOKENS does not name"
+            )
+        return self
+
+    def tokens_of_callers(self) -> dict[str, tuple[str, ...]]:
+        """The callers by name, each with its tokens. Raises `ValueError` without quoting any."""
+        tokens: dict[str, tuple[str, ...]] = {}
+        for part in _split_commas(self.api_tokens.get_secret_value() if self.api_tokens else ""):
+            name, colon, token = part.partition(":")
+            if not colon or not name.strip() or not token.strip():
+                raise ValueError(f"{PREFIX}API_TOKENS must be name:token, with commas between")
+            tokens[name.strip()] = (*tokens.get(name.strip(), ()), token.strip())
+        return tokens
+
+    def tokens_of_operators(self) -> tuple[str, ...]:
+        """The operators' tokens."""
+        parts: tuple[str, ...] = _split_commas(
+            self.admin_token.get_secret_value() if self.admin_token else ""
+        )
+        return parts
+
+    def allowlist_of(self, caller: str | None) -> tuple[str, ...]:
+        """The topics that a caller may name: its own list where it has one."""
+        own = None if caller is None else self.caller_allowlists.get(_fold_name(caller))
+        return self.callback_topic_allowlist if own is None else own
 
     @model_validator(mode="after")
     def _check_default_provider(self) -> Self:
@@ -141,7 +196,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Reads the settings. Raises `SettingsInvalid` with one line that names the first wrong one."""
     try:
-        return Settings()
+        return Settings(caller_allowlists=_read_allowlists_of_callers())
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         problem = fault["msg"].removeprefix("Value error, ")
@@ -149,6 +204,22 @@ def load_settings() -> Settings:
             raise SettingsInvalid(f"Wrong setting: {problem}.") from error
         name = str(fault["loc"][0]).upper()
         raise SettingsInvalid(f"Wrong setting {PREFIX}{name.removeprefix(PREFIX)}: {problem}.") from error
+
+
+def _read_allowlists_of_callers() -> dict[str, tuple[str, ...]]:
+    """The settings whose names hold a caller's name, which no field can declare."""
+    start = PREFIX + ALLOWLIST_OF_CALLER
+    found = {
+        name.upper().removeprefix(start): _split_commas(value)
+        for name, value in {**dotenv_values(".env"), **os.environ}.items()
+        if name.upper().startswith(start) and value is not None
+    }
+    return {name: patterns for name, patterns in found.items() if name}
+
+
+def _fold_name(caller: str) -> str:
+    # What can stand in the name of an environment variable.
+    return "".join(c if c.isalnum() else "_" for c in caller.upper())
 
 
 def _is_loopback(host: str) -> bool:

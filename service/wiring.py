@@ -1,6 +1,8 @@
 """The only file that names concrete classes: from settings to a service, not yet started."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
@@ -10,11 +12,14 @@ from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.enums import LLMProviderType
 from service.core.ports import LLMProvider
 from service.core.topic_policy import TopicPolicy
+from service.engine.drain import DrainController
+from service.engine.idempotency import Idempotency
 from service.engine.intake import Intake
-from service.engine.operations import Operations
+from service.engine.operations import CIRCUIT_CLOSED, Deployment, Operations
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
 from service.engine.processor import Processor
+from service.engine.reaper import Reaper
 from service.engine.relay import Relay
 from service.engine.routing import Router
 from service.providers.catalogue import CATALOGUE, Catalogue
@@ -26,6 +31,8 @@ from service.settings import PREFIX, Settings, SettingsInvalid
 from service.telemetry.clock import SystemClock
 from service.telemetry.metrics import Metrics
 from service.web.app import create_app
+from service.web.comparison import ComparisonEndpoint
+from service.web.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ class Service:
     providers: tuple[LLMProvider, ...]
     pool: Pool
     relay: Relay
+    reaper: Reaper
+    drain: DrainController
+    operations: Operations
     app: FastAPI
 
 
@@ -49,7 +59,7 @@ def build(settings: Settings) -> Service:
     connection = _connect_options(settings)
     gate = PhaseGate()
     clock = SystemClock()
-    queue = SqliteQueue(settings.queue_path)
+    queue = SqliteQueue(settings.queue_path, idempotency_ttl_seconds=settings.idempotency_ttl_seconds)
     publisher = KafkaPublisher(connection)
     directory = KafkaTopicDirectory(connection)
     providers = _offer_providers(settings, CATALOGUE)
@@ -64,24 +74,40 @@ def build(settings: Settings) -> Service:
         provider_timeout_seconds=settings.provider_timeout_seconds,
     )
     pool = Pool(queue=queue, process=processor.process, gate=gate, concurrency=settings.concurrency)
+    drain = DrainController(gate=gate, pool=pool, queue=queue, outbox=queue.outbox, clock=clock)
+    operations = Operations(
+        deployment=_describe_deployment(settings),
+        gate=gate,
+        directory=directory,
+        queue=queue,
+        outbox=queue.outbox,
+        pool=pool,
+        router=router,
+        drain=drain,
+        figures=metrics.figures,
+        clock=clock,
+    )
     intake = Intake(
         gate=gate,
         queue=queue,
         outbox=queue.outbox,
-        topics=TopicPolicy(settings.callback_topic_allowlist),
+        idempotency=Idempotency(queue),
+        topics=_build_topic_policies(settings),
         directory=directory,
         router=router,
         clock=clock,
         max_size=settings.queue_max_size,
         default_ttl_seconds=settings.default_ttl_seconds,
     )
-    _watch(metrics, gate, queue, pool)
+    _watch(metrics, gate, queue, pool, router)
+    credentials = Credentials(settings.tokens_of_callers(), settings.tokens_of_operators())
     app = create_app(
-        intake=intake,
-        operations=Operations(gate=gate, directory=directory),
-        meter=metrics,
+        version=version("llmctl"),
+        submit=ComparisonEndpoint(intake, credentials, metrics, settings.max_body_bytes),
+        operations=operations,
+        drain=drain,
+        credentials=credentials,
         render_metrics=metrics.render,
-        max_body_bytes=settings.max_body_bytes,
     )
     return Service(
         settings=settings,
@@ -92,8 +118,26 @@ def build(settings: Settings) -> Service:
         providers=tuple(providers.values()),
         pool=pool,
         relay=Relay(outbox=queue.outbox, publisher=publisher, meter=metrics),
+        reaper=Reaper(memory=queue, process=processor.process, gate=gate),
+        drain=drain,
+        operations=operations,
         app=app,
     )
+
+
+def _describe_deployment(settings: Settings) -> Deployment:
+    return Deployment(
+        version=version("llmctl"),
+        queue_backend="sqlite",
+        queue_capacity=settings.queue_max_size,
+        provider_limits={LLMProviderType.OPENAI: settings.openai_max_concurrency},
+    )
+
+
+def _build_topic_policies(settings: Settings) -> Callable[[str | None], TopicPolicy]:
+    shared = TopicPolicy(settings.callback_topic_allowlist)
+    own = {name: TopicPolicy(settings.allowlist_of(name)) for name in settings.tokens_of_callers()}
+    return lambda caller: shared if caller is None else own[caller]
 
 
 def _connect_options(settings: Settings) -> KafkaConnection:
@@ -127,7 +171,7 @@ def _offer_providers(settings: Settings, catalogue: Catalogue) -> dict[LLMProvid
     return providers
 
 
-def _watch(metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool) -> None:
+def _watch(metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool, router: Router) -> None:
     def read_oldest_age_seconds() -> float:
         oldest = queue.stats().oldest_accepted_at
         return 0.0 if oldest is None else max(0.0, (SystemClock().now() - oldest).total_seconds())
@@ -141,3 +185,5 @@ def _watch(metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool) ->
     metrics.gauge("llm_requests_in_flight", "Requests being worked on", pool.in_flight_count)
     metrics.gauge("llm_outbox_depth", "Callbacks the broker has not acknowledged", queue.outbox.depth)
     metrics.phase_gauge([phase.value for phase in Phase], lambda: gate.current.value)
+    for provider in router.names():
+        metrics.circuit_gauge(provider, lambda: CIRCUIT_CLOSED)

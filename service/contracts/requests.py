@@ -116,5 +116,12 @@ class QueuedRequest(BaseModel):
     request_data: LLMComparisonRequest
     queued_at: AwareDatetime = Field(description="When it was accepted")
     expires_at: AwareDatetime = Field(description="Not started by then: answered with LLM_REQUEST_EXPIRED")
+    caller: str | None = Field(
+        default=None, description="Whose token it came with; None where nobody needs one"
+    )
+    idempotency_key: str | None = Field(default=None, description="Idempotency-Key, unique within the caller")
+    body_digest: str | None = Field(
+        default=None, description="SHA-256 of the body as JSON, where it has a key"
+    )
     run_id: str | None = Field(default=None, description="Marks simulated traffic (X-Run-ID)")
     traceparent: str | None = Field(default=None, description="W3C trace context of the caller")

@@ -1,6 +1,7 @@
 """Reads a request body and decides in what way it is wrong: pure, and the same order of precedence always."""
 
 import json
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +42,12 @@ def check_metadata_size(document: dict[str, Any]) -> None:
             f"metadata is {size} bytes as JSON; at most {MAX_METADATA_BYTES} are echoed in a callback.",
             details={"limit_bytes": MAX_METADATA_BYTES, "size_bytes": size},
         )
+
+
+def digest_body(document: dict[str, Any]) -> str:
+    """SHA-256 of a body as JSON: white space and the order of fields make no difference, all else does."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
 
 
 def read_correlation_id(document: dict[str, Any]) -> UUID | None:

@@ -10,7 +10,7 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import EventEnvelope
 from service.contracts.requests import LLMConfigOverrides, QueuedRequest
 from service.core.outcome import ProviderReply, Spent, Usage
-from service.core.records import Callback, Claim, OutboxEntry, ProviderCall
+from service.core.records import Callback, Claim, OutboxEntry, ProviderCall, Receipt
 
 
 class RequestQueue(Protocol):
@@ -38,6 +38,22 @@ class RequestQueue(Protocol):
 
     def stats(self) -> "QueueStats":
         """How much is waiting and how old the oldest of it is."""
+        ...
+
+
+class RequestMemory(Protocol):
+    """What the queue remembers beside the requests that wait: deadlines, and keys of past requests."""
+
+    async def claim_expired(self, limit: int) -> Sequence[Claim]:
+        """Takes up to `limit` waiting requests whose deadline has passed, now; counts no attempt."""
+        ...
+
+    async def recall(self, caller: str | None, key: str) -> Receipt | None:
+        """What was accepted under an idempotency key whose window is open."""
+        ...
+
+    async def forget_ended(self) -> int:
+        """Forgets keys whose window is over; returns how many."""
         ...
 
 
@@ -79,6 +95,8 @@ class LLMProvider(Protocol):
     def name(self) -> LLMProviderType: ...
     @property
     def default_model(self) -> str: ...
+    @property
+    def models(self) -> Sequence[str]: ...
 
     def find_objection(self, model: str, overrides: LLMConfigOverrides | None) -> str | None:
         """Says in a sentence why this configuration cannot be asked, or None where it can."""

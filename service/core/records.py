@@ -23,6 +23,28 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was accepted under an idempotency key."""
+
+    queue_id: str
+    correlation_id: UUID
+    callback_topic: str
+    body_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What came with a request's body: who sent it, and the headers that are read."""
+
+    caller: str | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+    """SHA-256 of the body as JSON; set where there is a key."""
+    run_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Callback:
     """The one answer to a request, ready to be sent."""
 

@@ -1,5 +1,6 @@
 """Admits requests: everything that can be known to be wrong is said before a request is durable."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -7,7 +8,9 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, LLMQueuedResponse, QueuedRequest
 from service.core.errors import BrokerUnavailable, QueueUnavailable, Refused
 from service.core.ports import Clock, Outbox, RequestQueue, TopicDirectory
+from service.core.records import Receipt, Submission
 from service.core.topic_policy import TopicPolicy, refuse_absent
+from service.engine.idempotency import Idempotency
 from service.engine.phase import Phase, PhaseGate
 from service.engine.routing import Router
 
@@ -27,7 +30,8 @@ class Intake:
         gate: PhaseGate,
         queue: RequestQueue,
         outbox: Outbox,
-        topics: TopicPolicy,
+        idempotency: Idempotency,
+        topics: Callable[[str | None], TopicPolicy],
         directory: TopicDirectory,
         router: Router,
         clock: Clock,
@@ -37,6 +41,7 @@ class Intake:
         self._gate = gate
         self._queue = queue
         self._outbox = outbox
+        self._idempotency = idempotency
         self._topics = topics
         self._directory = directory
         self._router = router
@@ -64,27 +69,17 @@ class Intake:
             retry_after_seconds=DRAINING_RETRY_SECONDS,
         )
 
-    async def submit(
-        self, request: LLMComparisonRequest, *, run_id: str | None, traceparent: str | None
-    ) -> LLMQueuedResponse:
+    async def submit(self, request: LLMComparisonRequest, submission: Submission) -> LLMQueuedResponse:
         """Returns once the request is durable. Raises `Refused`; then nothing of it was kept."""
         self.check_phase()
-        await self._check_topic(request.callback_topic)
+        await self._check_topic(request.callback_topic, submission.caller)
         self._router.choose(request.llm_config_overrides)
-        self._check_room()
-        now = self._clock.now()
-        queued = QueuedRequest(
-            queue_id=str(uuid4()),
-            correlation_id=request.correlation_id,
-            callback_topic=request.callback_topic,
-            request_data=request,
-            queued_at=now,
-            expires_at=now
-            + timedelta(seconds=min(request.ttl_seconds or self._default_ttl_seconds, _MAX_TTL)),
-            run_id=run_id,
-            traceparent=traceparent,
-        )
-        position = await self._put(queued)
+        async with self._idempotency.hold(submission) as receipt:
+            if receipt is not None:
+                return _answer_again(receipt)
+            self._check_room()
+            queued = self._make_queued(request, submission)
+            position = await self._put(queued)
         return LLMQueuedResponse(
             queue_id=queued.queue_id,
             correlation_id=queued.correlation_id,
@@ -93,8 +88,25 @@ class Intake:
             message=f"Queued; the result will be published to {queued.callback_topic}.",
         )
 
-    async def _check_topic(self, topic: str) -> None:
-        self._topics.check(topic)
+    def _make_queued(self, request: LLMComparisonRequest, submission: Submission) -> QueuedRequest:
+        now = self._clock.now()
+        ttl_seconds = min(request.ttl_seconds or self._default_ttl_seconds, _MAX_TTL_SECONDS)
+        return QueuedRequest(
+            queue_id=str(uuid4()),
+            correlation_id=request.correlation_id,
+            callback_topic=request.callback_topic,
+            request_data=request,
+            queued_at=now,
+            expires_at=now + timedelta(seconds=ttl_seconds),
+            caller=submission.caller,
+            idempotency_key=submission.idempotency_key,
+            body_digest=submission.body_digest,
+            run_id=submission.run_id,
+            traceparent=submission.traceparent,
+        )
+
+    async def _check_topic(self, topic: str, caller: str | None) -> None:
+        self._topics(caller).check(topic)
         try:
             exists = await self._directory.exists(topic)
         except BrokerUnavailable as error:
@@ -134,4 +146,14 @@ class Intake:
             self._being_written -= 1
 
 
-_MAX_TTL = timedelta(days=3650).total_seconds()  # beyond it the sum would not fit a datetime
+def _answer_again(receipt: Receipt) -> LLMQueuedResponse:
+    return LLMQueuedResponse(
+        queue_id=receipt.queue_id,
+        correlation_id=receipt.correlation_id,
+        callback_topic=receipt.callback_topic,
+        queue_position=1,
+        message="Accepted before under this Idempotency-Key; there is and will be one callback for both.",
+    )
+
+
+_MAX_TTL_SECONDS = timedelta(days=3650).total_seconds()  # beyond it the sum would not fit a datetime

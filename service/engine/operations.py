@@ -1,9 +1,16 @@
-"""What operators ask: is it alive, is it ready, and if not, why."""
+"""What operators ask: is it alive, is it ready, how is it doing."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from service.core.ports import TopicDirectory
+from service.contracts.enums import LLMProviderType
+from service.core.ports import Clock, LiveFigures, Outbox, RequestQueue, TopicDirectory
+from service.engine.drain import DrainController
 from service.engine.phase import Phase, PhaseGate
+from service.engine.pool import Pool
+from service.engine.routing import Router
+
+CIRCUIT_CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +24,59 @@ class Readiness:
     reason: str | None = None
 
 
-class Operations:
-    """Health and readiness of this process."""
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What does not change while the process lives."""
 
-    def __init__(self, *, gate: PhaseGate, directory: TopicDirectory) -> None:
+    version: str
+    queue_backend: str
+    queue_capacity: int
+    provider_limits: dict[LLMProviderType, int]
+    """Calls to a provider that may be under way at once."""
+
+
+class Operations:
+    """Health, readiness and live figures of this process."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Deployment,
+        gate: PhaseGate,
+        directory: TopicDirectory,
+        queue: RequestQueue,
+        outbox: Outbox,
+        pool: Pool,
+        router: Router,
+        drain: DrainController,
+        figures: LiveFigures,
+        clock: Clock,
+    ) -> None:
+        self._deployment = deployment
         self._gate = gate
         self._directory = directory
+        self._queue = queue
+        self._outbox = outbox
+        self._pool = pool
+        self._router = router
+        self._drain = drain
+        self._figures = figures
+        self._clock = clock
+        self._stopping = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process is about to end."""
+        return self._gate.current is Phase.STOPPED
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the process was told to end."""
+        return self._stopping
+
+    def note_stopping(self) -> None:
+        """From here on a drain is no longer the operator's to take back."""
+        self._stopping = True
 
     def check_readiness(self) -> Readiness:
         """Whether a load balancer should send requests here."""
@@ -31,3 +85,60 @@ class Operations:
         if phase is Phase.READY:
             return Readiness(True, phase, broker)
         return Readiness(False, phase, broker, f"The service is {phase.value}.")
+
+    def take_snapshot(self) -> dict[str, Any]:
+        """All live figures at this moment, as `GET /admin/v1/snapshot` shows them."""
+        now = self._clock.now()
+        stats = self._queue.stats()
+        oldest = stats.oldest_accepted_at
+        drain = self._drain.report()
+        return {
+            "version": self._deployment.version,
+            "time": now.isoformat(),
+            "phase": self._gate.current.value,
+            "accepting": self._gate.accepting,
+            "broker": "up" if self._directory.reachable else "down",
+            "queue": {
+                "backend": self._deployment.queue_backend,
+                "depth": stats.waiting,
+                "capacity": self._deployment.queue_capacity,
+                "oldest_age_seconds": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+            },
+            "in_flight": self._pool.in_flight_count(),
+            "outbox": {"depth": self._outbox.depth(), "parked": 0},
+            "totals": self._figures.totals(),
+            "rates": self._figures.rates(),
+            "latency": self._figures.latency(),
+            "providers": [self._describe_live(name) for name in self._router.names()],
+            "drain": {
+                "state": drain.state.value,
+                "started_at": None if drain.started_at is None else drain.started_at.isoformat(),
+                "timeout_seconds": drain.timeout_seconds,
+                "remaining": drain.in_flight + drain.outbox,
+            },
+        }
+
+    def list_providers(self) -> list[dict[str, Any]]:
+        """The configured providers with their models and limits, as `GET /api/v1/providers` shows them."""
+        return [
+            {
+                **self._describe_live(name),
+                "default": name is self._router.default,
+                "default_model": self._router.named(name).default_model,
+                "models": list(self._router.named(name).models),
+            }
+            for name in self._router.names()
+        ]
+
+    def _describe_live(self, name: LLMProviderType) -> dict[str, Any]:
+        figures = self._figures.of_provider(name)
+        return {
+            "name": name.value,
+            "circuit": CIRCUIT_CLOSED,  # no call is refused for a provider's sake
+            "held_until": None,
+            "in_flight": figures.in_flight,
+            "max_concurrency": self._deployment.provider_limits.get(name),
+            "calls": figures.calls,
+            "errors": figures.errors,
+            "last_error": figures.last_error,
+        }

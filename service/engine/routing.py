@@ -22,6 +22,14 @@ class Router:
         """The provider of requests that name none."""
         return self._default
 
+    def names(self) -> list[LLMProviderType]:
+        """The configured providers, in alphabetical order."""
+        return sorted(self._providers)
+
+    def named(self, name: LLMProviderType) -> LLMProvider:
+        """A configured provider."""
+        return self._providers[name]
+
     def choose(self, overrides: LLMConfigOverrides | None) -> Route:
         """Decides where a request goes. Raises `Refused` with `INVALID_CONFIG`."""
         name = (overrides.provider_override if overrides else None) or self._default

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from service.contracts.requests import QueuedRequest
 from service.core.outcome import Spent
-from service.core.records import Callback, Claim, OutboxEntry
+from service.core.records import Callback, Claim, OutboxEntry, Receipt
 from service.queues.backlog import Backlog, Waiting
 
 
@@ -30,6 +30,12 @@ class _Row:
     request: QueuedRequest
     attempts: int = 0
     spent: Spent = dataclasses.field(default_factory=Spent)
+
+
+@dataclass(slots=True)
+class _Key:
+    receipt: Receipt
+    ended_unix_seconds: float | None = None
 
 
 class MemoryOutbox:
@@ -71,7 +77,9 @@ class MemoryOutbox:
 class MemoryQueue:
     """Requests in the order of their priority and acceptance, together with their `outbox`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idempotency_ttl_seconds: float = 86_400) -> None:
+        self._idempotency_ttl_seconds = idempotency_ttl_seconds
+        self._keys: dict[tuple[str | None, str], _Key] = {}
         self.outbox = MemoryOutbox()
         self._backlog = Backlog()
         self._rows: dict[int, _Row] = {}
@@ -81,7 +89,20 @@ class MemoryQueue:
 
     async def put(self, request: QueuedRequest) -> int:
         """Adds a request; returns its place in the queue, from 1."""
-        waiting = Waiting(next(self._sequences), request.request_data.priority, request.queued_at.timestamp())
+        waiting = Waiting(
+            next(self._sequences),
+            request.request_data.priority,
+            request.queued_at.timestamp(),
+            request.expires_at.timestamp(),
+        )
+        if request.idempotency_key is not None:
+            receipt = Receipt(
+                request.queue_id,
+                request.correlation_id,
+                request.callback_topic,
+                request.body_digest or "",
+            )
+            self._keys[request.caller, request.idempotency_key] = _Key(receipt)
         self._rows[waiting.sequence] = _Row(waiting, request)
         self._backlog.append(waiting)
         self._filled.set()
@@ -100,6 +121,27 @@ class MemoryQueue:
             claims.append(Claim(waiting.sequence, row.request, row.attempts, row.spent))
         return claims
 
+    async def claim_expired(self, limit: int) -> Sequence[Claim]:
+        """Takes up to `limit` waiting requests whose deadline has passed; counts no attempt."""
+        claims = []
+        for waiting in self._backlog.take_expired(limit, time.time()):
+            row = self._rows[waiting.sequence]
+            self._claimed.add(waiting.sequence)
+            claims.append(Claim(waiting.sequence, row.request, row.attempts, row.spent))
+        return claims
+
+    async def recall(self, caller: str | None, key: str) -> Receipt | None:
+        """What was accepted under an idempotency key whose window is open."""
+        known = self._keys.get((caller, key))
+        return None if known is None or self._is_over(known) else known.receipt
+
+    async def forget_ended(self) -> int:
+        """Forgets keys whose window is over; returns how many."""
+        over = [scope for scope, known in self._keys.items() if self._is_over(known)]
+        for scope in over:
+            del self._keys[scope]
+        return len(over)
+
     async def unclaim(self, claim: Claim) -> None:
         """Gives back a claim whose attempt did not start."""
         self._rows[claim.sequence].attempts -= 1
@@ -114,6 +156,9 @@ class MemoryQueue:
         """Moves a request to the outbox."""
         del self._rows[claim.sequence]
         self._claimed.discard(claim.sequence)
+        if claim.request.idempotency_key is not None:
+            known = self._keys[claim.request.caller, claim.request.idempotency_key]
+            known.ended_unix_seconds = time.time()
         self.outbox.append(OutboxEntry(claim.sequence, callback, time.monotonic()))
 
     def stats(self) -> MemoryQueueStats:
@@ -124,6 +169,10 @@ class MemoryQueue:
             claimed=len(self._claimed),
             oldest_accepted_at=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
         )
+
+    def _is_over(self, known: _Key) -> bool:
+        ended = known.ended_unix_seconds
+        return ended is not None and ended + self._idempotency_ttl_seconds <= time.time()
 
     def _restore(self, sequence: int) -> None:
         self._claimed.discard(sequence)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 
@@ -22,7 +23,7 @@ from service.contracts.codec import SealedEnvelope
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import QueuedRequest
 from service.core.outcome import Spent, Usage
-from service.core.records import Callback, Claim, OutboxEntry
+from service.core.records import Callback, Claim, OutboxEntry, Receipt
 from service.queues.backlog import Backlog, Waiting
 from service.queues.sqlite_file import Row, SqliteFile, Statement
 
@@ -30,9 +31,20 @@ MAX_CALLBACKS_IN_MEMORY = 2000
 """Beyond this many, a callback is read back from the file when its turn has come."""
 
 _PUT = (
-    "INSERT INTO request (sequence, accepted_unix_seconds, priority, attempts, payload) "
-    "VALUES (?, ?, ?, 0, ?)"
+    "INSERT INTO request "
+    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, attempts, payload) "
+    "VALUES (?, ?, ?, ?, 0, ?)"
 )
+_REMEMBER = (
+    "INSERT OR REPLACE INTO idempotency "
+    "(caller, key, queue_id, correlation_id, callback_topic, body_digest) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_RECALL = (
+    "SELECT queue_id, correlation_id, callback_topic, body_digest FROM idempotency "
+    "WHERE caller = ? AND key = ? AND (ended_unix_seconds IS NULL OR ended_unix_seconds > ?)"
+)
+_END_KEY = "UPDATE idempotency SET ended_unix_seconds = ? WHERE caller = ? AND key = ?"
+_FORGET_KEYS = "DELETE FROM idempotency WHERE ended_unix_seconds <= ? RETURNING key"
 _COUNT_ATTEMPT = "UPDATE request SET attempts = attempts + 1 WHERE sequence = ?"
 _UNCOUNT_ATTEMPT = "UPDATE request SET attempts = attempts - 1 WHERE sequence = ?"
 _SPEND = "UPDATE request SET spent = ? WHERE sequence = ?"
@@ -137,8 +149,9 @@ class SqliteOutbox:
 class SqliteQueue:
     """The requests in the file. One instance owns it, together with its `outbox`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, idempotency_ttl_seconds: float = 86_400) -> None:
         self._file = SqliteFile(path)
+        self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self.outbox = SqliteOutbox(self._file)
         self._backlog = Backlog()
         self._filled = asyncio.Event()
@@ -151,7 +164,8 @@ class SqliteQueue:
         requests = await self._file.submit(
             (),
             query=Statement(
-                "SELECT sequence, priority, accepted_unix_seconds FROM request ORDER BY sequence"
+                "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds FROM request "
+                "ORDER BY sequence"
             ),
         )
         callbacks = await self._file.submit(
@@ -170,12 +184,39 @@ class SqliteQueue:
 
     async def put(self, request: QueuedRequest) -> int:
         """Makes a request durable; returns its place in the queue, from 1."""
-        waiting = Waiting(next(self._sequences), request.request_data.priority, request.queued_at.timestamp())
-        payload = request.model_dump_json().encode()
-        await self._file.submit(
-            [Statement(_PUT, (waiting.sequence, waiting.accepted_unix_seconds, waiting.priority, payload))],
-            on_commit=lambda: self._offer(waiting),
+        waiting = Waiting(
+            next(self._sequences),
+            request.request_data.priority,
+            request.queued_at.timestamp(),
+            request.expires_at.timestamp(),
         )
+        statements = [
+            Statement(
+                _PUT,
+                (
+                    waiting.sequence,
+                    waiting.accepted_unix_seconds,
+                    waiting.expires_unix_seconds,
+                    waiting.priority,
+                    request.model_dump_json().encode(),
+                ),
+            )
+        ]
+        if request.idempotency_key is not None:
+            statements.append(
+                Statement(
+                    _REMEMBER,
+                    (
+                        request.caller or "",
+                        request.idempotency_key,
+                        request.queue_id,
+                        str(request.correlation_id),
+                        request.callback_topic,
+                        request.body_digest,
+                    ),
+                )
+            )
+        await self._file.submit(statements, on_commit=lambda: self._offer(waiting))
         return max(1, len(self._backlog))
 
     async def claim(self, limit: int) -> Sequence[Claim]:
@@ -183,17 +224,24 @@ class SqliteQueue:
         while not self._backlog:
             self._filled.clear()
             await self._filled.wait()
-        taken = self._backlog.take(limit, time.time())
+        return await self._claim(self._backlog.take(limit, time.time()), _COUNT_ATTEMPT)
+
+    async def claim_expired(self, limit: int) -> Sequence[Claim]:
+        """Takes up to `limit` waiting requests whose deadline has passed; counts no attempt."""
+        expired = self._backlog.take_expired(limit, time.time())
+        return await self._claim(expired, None) if expired else ()
+
+    async def _claim(self, taken: list[Waiting], counting: str | None) -> Sequence[Claim]:
         self._claimed.update((waiting.sequence, waiting) for waiting in taken)
         sequences = [waiting.sequence for waiting in taken]
-        counted = self._file.submit(
-            [Statement(_COUNT_ATTEMPT, (sequence,)) for sequence in sequences],
+        read = self._file.submit(
+            [Statement(counting, (sequence,)) for sequence in sequences] if counting else (),
             query=Statement(_READ_REQUESTS, (orjson.dumps(sequences).decode(),)),
         )
         try:
-            rows = {row[0]: row for row in await asyncio.shield(counted)}
+            rows = {row[0]: row for row in await asyncio.shield(read)}
         except asyncio.CancelledError:
-            counted.add_done_callback(lambda _: self._abandon(taken))
+            read.add_done_callback(lambda _: self._abandon(taken, uncount=counting is not None))
             raise
         except BaseException:
             self._restore(taken)
@@ -225,13 +273,30 @@ class SqliteQueue:
             self._claimed.pop(claim.sequence, None)
             self.outbox.append(claim.sequence, time.monotonic(), callback)
 
-        await self._file.submit(
-            [
-                Statement(_LEAVE_QUEUE, (claim.sequence,)),
-                Statement(_ENTER_OUTBOX, _write_callback(claim.sequence, callback)),
-            ],
-            on_commit=enter_outbox,
-        )
+        statements = [
+            Statement(_LEAVE_QUEUE, (claim.sequence,)),
+            Statement(_ENTER_OUTBOX, _write_callback(claim.sequence, callback)),
+        ]
+        request = claim.request
+        if request.idempotency_key is not None:
+            statements.append(
+                Statement(_END_KEY, (time.time(), request.caller or "", request.idempotency_key))
+            )
+        await self._file.submit(statements, on_commit=enter_outbox)
+
+    async def recall(self, caller: str | None, key: str) -> Receipt | None:
+        """What was accepted under an idempotency key whose window is open."""
+        closed_before = time.time() - self._idempotency_ttl_seconds
+        rows = await self._file.submit((), query=Statement(_RECALL, (caller or "", key, closed_before)))
+        if not rows:
+            return None
+        queue_id, correlation_id, callback_topic, body_digest = rows[0]
+        return Receipt(queue_id, UUID(correlation_id), callback_topic, body_digest)
+
+    async def forget_ended(self) -> int:
+        """Forgets keys whose window is over; returns how many."""
+        closed_before = time.time() - self._idempotency_ttl_seconds
+        return len(await self._file.submit((), query=Statement(_FORGET_KEYS, (closed_before,))))
 
     def stats(self) -> SqliteQueueStats:
         """How the queue stands at this moment."""
@@ -252,10 +317,10 @@ class SqliteQueue:
             self._backlog.restore(waiting)
         self._filled.set()
 
-    def _abandon(self, taken: Sequence[Waiting]) -> None:
+    def _abandon(self, taken: Sequence[Waiting], *, uncount: bool) -> None:
         # Whoever asked was cancelled after the attempts had been counted: they did not start.
         self._file.submit(
-            [Statement(_UNCOUNT_ATTEMPT, (waiting.sequence,)) for waiting in taken],
+            [Statement(_UNCOUNT_ATTEMPT, (waiting.sequence,)) for waiting in taken] if uncount else (),
             on_commit=lambda: self._restore(taken),
         )
 

@@ -29,6 +29,7 @@ _SCHEMA = """
 CREATE TABLE request (
     sequence INTEGER PRIMARY KEY,
     accepted_unix_seconds REAL NOT NULL,
+    expires_unix_seconds REAL NOT NULL,
     priority INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     spent BLOB,
@@ -44,6 +45,17 @@ CREATE TABLE callback (
     headers BLOB NOT NULL,
     value BLOB NOT NULL
 ) STRICT;
+CREATE TABLE idempotency (
+    caller TEXT NOT NULL,
+    key TEXT NOT NULL,
+    queue_id TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
+    callback_topic TEXT NOT NULL,
+    body_digest TEXT NOT NULL,
+    ended_unix_seconds REAL,
+    PRIMARY KEY (caller, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_ended ON idempotency (ended_unix_seconds) WHERE ended_unix_seconds IS NOT NULL;
 """
 
 Parameters = tuple[Any, ...]

@@ -20,6 +20,7 @@ from service.telemetry.figures import FAST_SECONDS, SLOW_SECONDS, Figures
 
 OTHER = "other"
 MAX_TOPIC_LABELS = 200
+CIRCUIT_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
 class Metrics:
@@ -89,6 +90,9 @@ class Metrics:
         )
         self._tokens = Counter("llm_tokens_total", "Tokens spent", ["provider", "kind"], registry=registry)
         self._cost = Counter("llm_cost_usd_total", "Estimated cost in USD", ["provider"], registry=registry)
+        self._circuits = Gauge(
+            "llm_circuit_state", "0 closed, 1 half open, 2 open", ["provider"], registry=registry
+        )
         for status in ("success", "error"):
             self._processed.labels(status)
 
@@ -101,6 +105,10 @@ class Metrics:
         gauge = Gauge("llm_service_phase", "1 for the current phase", ["phase"], registry=self.registry)
         for phase in phases:
             gauge.labels(phase).set_function(partial(_is_current, read, phase))
+
+    def circuit_gauge(self, provider: LLMProviderType, read: Callable[[], str]) -> None:
+        """Adds a provider to `llm_circuit_state{provider}`: 0 closed, 1 half open, 2 open."""
+        self._circuits.labels(provider.value).set_function(lambda: CIRCUIT_NUMBERS[read()])
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

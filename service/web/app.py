@@ -1,65 +1,92 @@
 """The HTTP side: its routes, and the one error body around all of them."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import Refused
-from service.core.ports import RequestMeter
-from service.engine.intake import STARTING_RETRY_SECONDS, Intake
+from service.engine.drain import DrainController
+from service.engine.intake import STARTING_RETRY_SECONDS
 from service.engine.operations import Operations
 from service.engine.phase import Phase
+from service.web.admin import create_admin_router
 from service.web.comparison import ComparisonEndpoint
-from service.web.errors import render_defect, render_http_exception, render_refusal
+from service.web.credentials import Credentials
+from service.web.errors import (
+    render_defect,
+    render_http_exception,
+    render_refusal,
+    render_refused,
+    render_validation_error,
+)
+from service.web.openapi import describe_with
 
 
 def create_app(
     *,
-    intake: Intake,
+    version: str,
+    submit: ComparisonEndpoint,
     operations: Operations,
-    meter: RequestMeter,
+    drain: DrainController,
+    credentials: Credentials,
     render_metrics: Callable[[], bytes],
-    max_body_bytes: int,
 ) -> FastAPI:
     """Builds the ASGI application. It holds no state of its own."""
-    app = FastAPI(title="llm_provider_service", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="llm_provider_service",
+        description="LLM comparisons that answer later, as events on Kafka.",
+        version=version,
+        redoc_url=None,
+    )
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, render_http_exception)
+    app.add_exception_handler(RequestValidationError, render_validation_error)
+    app.add_exception_handler(Refused, render_refused)
     app.add_exception_handler(Exception, render_defect)
+    app.openapi = describe_with(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.add_route("/api/v1/comparison", _endpoint(submit), ["POST"])
+    app.include_router(create_admin_router(operations, drain, credentials))
 
-    async def answer_healthz(_: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+    @app.get("/api/v1/providers", tags=["callers"], summary="Providers: status, limits, models")
+    async def answer_providers(request: Request) -> dict[str, Any]:
+        credentials.identify_caller(request.headers)
+        return {"providers": operations.list_providers()}
 
-    async def answer_readyz(_: Request) -> Response:
-        readiness = operations.check_readiness()
-        if readiness.ready:
-            return JSONResponse({"status": "ready", "broker": readiness.broker})
-        draining = readiness.phase is not Phase.STARTING
-        refused = Refused(
-            LLMErrorCode.SERVICE_DRAINING if draining else LLMErrorCode.INTERNAL_ERROR,
-            readiness.reason or "The service is not ready.",
-            details={"phase": readiness.phase.value, "broker": readiness.broker},
-            retry_after_seconds=STARTING_RETRY_SECONDS,
-            status=503,
-        )
-        return render_refusal(refused, correlation_id=None, operation="check_readiness")
+    @app.get("/healthz", tags=["health"], summary="Alive")
+    async def answer_healthz() -> dict[str, str]:
+        return {"status": "alive"}
 
-    async def answer_metrics(_: Request) -> Response:
+    @app.get("/readyz", tags=["health"], summary="Ready for requests; 503 with the reason where not")
+    async def answer_readyz() -> Response:
+        return _render_readiness(operations)
+
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics")
+    async def answer_metrics() -> Response:
         return Response(render_metrics(), media_type=CONTENT_TYPE_LATEST)
 
-    app.add_route(
-        "/api/v1/comparison", _endpoint(ComparisonEndpoint(intake, meter, max_body_bytes)), ["POST"]
-    )
-    app.add_route("/healthz", answer_healthz, ["GET"])
-    app.add_route("/readyz", answer_readyz, ["GET"])
-    app.add_route("/metrics", answer_metrics, ["GET"])
     return app
+
+
+def _render_readiness(operations: Operations) -> Response:
+    readiness = operations.check_readiness()
+    if readiness.ready:
+        return JSONResponse({"status": "ready", "broker": readiness.broker})
+    starting = readiness.phase is Phase.STARTING
+    refused = Refused(
+        LLMErrorCode.INTERNAL_ERROR if starting else LLMErrorCode.SERVICE_DRAINING,
+        readiness.reason or "The service is not ready.",
+        details={"phase": readiness.phase.value, "broker": readiness.broker},
+        retry_after_seconds=STARTING_RETRY_SECONDS,
+        status=503,
+    )
+    return render_refusal(refused, correlation_id=None, operation="check_readiness")
 
 
 def _endpoint(handler: ComparisonEndpoint) -> Callable[[Request], Awaitable[Response]]:

@@ -14,14 +14,23 @@ from starlette.responses import Response
 
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest
-from service.core.admission import check_metadata_size, parse_body, read_correlation_id, read_request
+from service.core.admission import (
+    check_metadata_size,
+    digest_body,
+    parse_body,
+    read_correlation_id,
+    read_request,
+)
 from service.core.errors import Refused
 from service.core.ports import RequestMeter
+from service.core.records import Submission
 from service.engine.intake import Intake
+from service.web.credentials import Credentials
 from service.web.errors import JSON, render_refusal
 
 OPERATION = "submit_comparison"
 
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # W3C Trace Context, version 00: ids of all zeros are invalid and the header is to be ignored then.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -30,8 +39,11 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 class ComparisonEndpoint:
     """Accepts comparisons: 202 when durable, else the one error that matters most."""
 
-    def __init__(self, intake: Intake, meter: RequestMeter, max_body_bytes: int) -> None:
+    def __init__(
+        self, intake: Intake, credentials: Credentials, meter: RequestMeter, max_body_bytes: int
+    ) -> None:
         self._intake = intake
+        self._credentials = credentials
         self._meter = meter
         self._max_body_bytes = max_body_bytes
 
@@ -43,19 +55,17 @@ class ComparisonEndpoint:
             started = time.perf_counter()
             document, malformed = _try_parse(body)
             correlation_id = read_correlation_id(document)
-            # In the order of precedence: size, phase, JSON, topic, prompt, configuration, queue full.
+            # In the order of precedence: size, caller, phase, JSON, and the rest in admission and intake.
             check_metadata_size(document)
+            caller = self._credentials.identify_caller(request.headers)
             self._intake.check_phase()
             _check_content_type(request.headers)
             if malformed is not None:
                 raise malformed
             comparison = _adopt_correlation_id(read_request(document), document, request.headers)
             correlation_id = comparison.correlation_id
-            accepted = await self._intake.submit(
-                comparison,
-                run_id=_read_run_id(request.headers),
-                traceparent=_read_traceparent(request.headers),
-            )
+            submission = _read_submission(request.headers, document, caller)
+            accepted = await self._intake.submit(comparison, submission)
         except Refused as refused:
             self._meter.rejected(refused.code)
             return render_refusal(
@@ -125,6 +135,22 @@ def _header_uuid(headers: Headers) -> UUID | None:
         return UUID(headers["x-correlation-id"])
     except (KeyError, ValueError):
         return None
+
+
+def _read_submission(headers: Headers, document: dict[str, object], caller: str | None) -> Submission:
+    key = headers.get("idempotency-key")
+    if key is not None and _IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise Refused(
+            LLMErrorCode.INVALID_REQUEST,
+            "The header Idempotency-Key must be 1 to 255 printable ASCII characters.",
+        )
+    return Submission(
+        caller=caller,
+        idempotency_key=key,
+        body_digest=None if key is None else digest_body(document),
+        run_id=_read_run_id(headers),
+        traceparent=_read_traceparent(headers),
+    )
 
 
 def _read_run_id(headers: Headers) -> str | None:

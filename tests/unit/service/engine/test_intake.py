@@ -9,7 +9,9 @@ from service.callbacks.memory import MemoryTopicDirectory
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import QueueUnavailable, Refused
+from service.core.records import Submission
 from service.core.topic_policy import TopicPolicy
+from service.engine.idempotency import Idempotency
 from service.engine.intake import Intake
 from service.engine.phase import Phase, PhaseGate
 from service.engine.routing import Router
@@ -28,7 +30,8 @@ class Door:
             gate=self.gate,
             queue=self.queue,
             outbox=self.queue.outbox,
-            topics=TopicPolicy(["*"]),
+            idempotency=Idempotency(self.queue),
+            topics=lambda _: TopicPolicy(["*"]),
             directory=self.directory,
             router=Router({LLMProviderType.MOCK: MockProvider()}, LLMProviderType.MOCK),
             clock=clock,
@@ -38,7 +41,7 @@ class Door:
 
     async def submit(self, request: Any) -> Any:
         """Submits what a queued request holds."""
-        return await self.intake.submit(request.request_data, run_id=None, traceparent=None)
+        return await self.intake.submit(request.request_data, Submission())
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""Who may do what: tokens of callers and operators, and a caller's own topics."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.broker.control import BrokerControl, TopicSpec
+
+PATH = "/api/v1/comparison"
+ReadError = Callable[[httpx.Response], dict[str, Any]]
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(scope="module")
+def guarded(session_launcher: Any, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service that knows two callers and two operators' tokens."""
+    return session_launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path_factory.mktemp("guarded") / "queue.db"),
+            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
+            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
+            "LLM_PROVIDER_SERVICE_API_TOKENS": "red:red-1, red:red-2 ,blue-team:blue-canary",
+            "LLM_PROVIDER_SERVICE_ADMIN_TOKEN": "admin-1,admin-2",
+            "LLM_PROVIDER_SERVICE_CALLBACK_TOPIC_ALLOWLIST_BLUE_TEAM": "blue.*",
+        },
+    )
+
+
+@pytest.fixture
+async def door(guarded: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the guarded service."""
+    async with httpx.AsyncClient(base_url=guarded.ready["url"], timeout=10, trust_env=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 401, "LLM_UNAUTHORIZED"),
+        (bearer("unknown"), 401, "LLM_UNAUTHORIZED"),
+        ({"Authorization": "Bearer"}, 401, "LLM_UNAUTHORIZED"),
+        ({"Authorization": "Basic red-1"}, 401, "LLM_UNAUTHORIZED"),
+        (bearer("admin-1"), 403, "LLM_FORBIDDEN"),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", PATH), ("GET", "/api/v1/providers")])
+async def test_callers_route_needs_a_callers_token(
+    door: httpx.AsyncClient,
+    body: dict[str, Any],
+    read_error: ReadError,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+    method: str,
+    path: str,
+) -> None:
+    """No or an unknown token is 401, one that is not allowed this is 403."""
+    response = await door.request(method, path, json=body, headers=headers)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (status, code)
+    assert ("www-authenticate" in response.headers) == (status == 401)
+
+
+@pytest.mark.parametrize("token", ["red-1", "red-2"])
+async def test_each_of_a_callers_tokens_is_good(
+    door: httpx.AsyncClient, body: dict[str, Any], token: str
+) -> None:
+    """Two tokens of one name allow a rotation without a gap."""
+    response = await door.post(PATH, json=body, headers=bearer(token))
+
+    assert response.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 401), (bearer("red-1"), 403), (bearer("admin-1"), 200), (bearer("admin-2"), 200)],
+)
+@pytest.mark.parametrize("path", ["/admin/v1/snapshot", "/admin/v1/drain"])
+async def test_operators_route_needs_an_operators_token(
+    door: httpx.AsyncClient, headers: dict[str, str], status: int, path: str
+) -> None:
+    """A caller cannot look at or drain the service."""
+    assert (await door.get(path, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_health_and_metrics_need_no_token(door: httpx.AsyncClient, path: str) -> None:
+    """Probes and scrapers hold no secrets."""
+    assert (await door.get(path)).status_code == 200
+
+
+async def test_size_is_refused_before_the_token_and_the_token_before_the_body(
+    door: httpx.AsyncClient, body: dict[str, Any], read_error: ReadError
+) -> None:
+    """The order of precedence: 413, then 401, then everything about the body."""
+    large = await door.post(PATH, json=body | {"metadata": {"x": "y" * 17_000}})
+    broken = await door.post(PATH, content=b"{", headers={"content-type": "application/json"})
+
+    assert (large.status_code, broken.status_code) == (413, 401)
+    assert read_error(large)["error_code"] == "LLM_CONTENT_TOO_LONG"
+
+
+async def test_callers_own_allowlist_replaces_the_common_one(
+    door: httpx.AsyncClient, body: dict[str, Any], broker: Any, read_error: ReadError
+) -> None:
+    """A caller with a list of its own may name its own topics and no others."""
+    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec("blue.results", 1)])
+
+    own = await door.post(PATH, json=body | {"callback_topic": "blue.results"}, headers=bearer("blue-canary"))
+    other = await door.post(PATH, json=body, headers=bearer("blue-canary"))
+
+    assert own.status_code == 202
+    assert (other.status_code, read_error(other)["error_code"]) == (422, "LLM_INVALID_CALLBACK_TOPIC")
+
+
+async def test_idempotency_keys_of_two_callers_do_not_meet(
+    door: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    """The scope of a key is the caller."""
+    key = {"Idempotency-Key": "shared-key"}
+    red = await door.post(PATH, json=body, headers=bearer("red-1") | key)
+    again = await door.post(PATH, json=body, headers=bearer("red-2") | key)
+    blue = await door.post(
+        PATH, json=body | {"callback_topic": "blue.results"}, headers=bearer("blue-canary") | key
+    )
+
+    assert red.json()["queue_id"] == again.json()["queue_id"]
+    assert blue.status_code == 202
+    assert blue.json()["queue_id"] != red.json()["queue_id"]
+
+
+async def test_no_token_stands_in_the_log(
+    door: httpx.AsyncClient, guarded: Any, body: dict[str, Any]
+) -> None:
+    """Whatever was tried, the log holds no token."""
+    await door.post(PATH, json=body, headers=bearer("wrong-canary"))
+
+    assert "canary" not in guarded.log.read_text()

@@ -1,0 +1,289 @@
+"""The operators' routes over real HTTP: snapshot, stream, drain and resume, providers, documents."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jsonschema
+import pytest
+
+from service.contracts.codec import open_envelope
+from simulator.broker.control import BrokerControl, TopicSpec
+
+PATH = "/api/v1/comparison"
+
+
+@pytest.fixture
+async def slow_service(
+    launcher: Any, bootstrap_servers: str, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A service of this test's own whose judge takes 300 ms, four calls at a time."""
+    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "300")
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
+            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+            "LLM_PROVIDER_SERVICE_CONCURRENCY": "4",
+        },
+    )
+    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+        yield client
+
+
+async def wait_for_drain(client: httpx.AsyncClient, wait_until: Any) -> dict[str, Any]:
+    """Waits until a drain has ended; its report."""
+    reports: list[dict[str, Any]] = []
+
+    async def has_ended() -> bool:
+        reports.append((await client.get("/admin/v1/drain")).json())
+        return reports[-1]["state"] != "running"
+
+    await wait_until(has_ended, limit_seconds=20, what="the end of the drain")
+    return reports[-1]
+
+
+async def submit_many(client: httpx.AsyncClient, body: dict[str, Any], count: int) -> list[str]:
+    """Submits requests at once; the accepted ids."""
+    responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(count)))
+    assert {response.status_code for response in responses} == {202}
+    return [response.json()["queue_id"] for response in responses]
+
+
+async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
+    slow_service: httpx.AsyncClient,
+    body: dict[str, Any],
+    topic: str,
+    read_topic: Any,
+    read_error: Callable[[httpx.Response], dict[str, Any]],
+    wait_until: Any,
+) -> None:
+    """A drain refuses newcomers with a time to come back, calls back what was started, keeps the rest."""
+    accepted = await submit_many(slow_service, body, 12)
+
+    ordered = await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 20})
+    refused = await slow_service.post(PATH, json=body)
+    readiness = await slow_service.get("/readyz")
+    report = await wait_for_drain(slow_service, wait_until)
+
+    assert (ordered.status_code, ordered.json()["state"], ordered.json()["phase"]) == (
+        202,
+        "running",
+        "draining",
+    )
+    assert (refused.status_code, read_error(refused)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
+    assert refused.headers["retry-after"].isdecimal()
+    assert (readiness.status_code, read_error(readiness)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
+    assert (report["state"], report["in_flight"], report["outbox"]) == ("done", 0, 0)
+    assert report["finished"] + report["queued"] == 12
+    assert report["queued"] > 0
+    assert len(await asyncio.to_thread(read_topic, topic, report["finished"])) == report["finished"]
+
+    resumed = await slow_service.post("/admin/v1/resume")
+    accepted += await submit_many(slow_service, body, 1)
+    records = await asyncio.to_thread(read_topic, topic, 13)
+
+    assert (resumed.status_code, resumed.json()["phase"], resumed.json()["state"]) == (200, "ready", "none")
+    assert sorted(open_envelope(record.value()).data.request_id for record in records) == sorted(accepted)
+
+
+async def test_drain_until_empty_works_off_the_queue(
+    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any, wait_until: Any
+) -> None:
+    """With until_empty nothing is left behind."""
+    await submit_many(slow_service, body, 10)
+
+    await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 30, "until_empty": True})
+    report = await wait_for_drain(slow_service, wait_until)
+
+    assert (report["state"], report["queued"], report["outbox"], report["finished"]) == ("done", 0, 0, 10)
+    assert len(await asyncio.to_thread(read_topic, topic, 10)) == 10
+
+
+async def test_drain_that_runs_out_of_time_says_so(
+    slow_service: httpx.AsyncClient, body: dict[str, Any], wait_until: Any
+) -> None:
+    """A limit that is too short ends the waiting, not the work."""
+    await submit_many(slow_service, body, 8)
+
+    await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 0.05})
+    report = await wait_for_drain(slow_service, wait_until)
+
+    assert report["state"] == "timed_out"
+    assert report["phase"] == "draining"
+
+
+@pytest.mark.parametrize(
+    "order", [{"timeout_seconds": 0}, {"timeout_seconds": "5"}, {"until_empty": 1}, {"unknown": 1}, [1]]
+)
+async def test_faulty_drain_order_is_refused_and_changes_nothing(
+    client: httpx.AsyncClient, read_error: Callable[[httpx.Response], dict[str, Any]], order: Any
+) -> None:
+    """A wrong order leaves the service as it is."""
+    response = await client.post("/admin/v1/drain", json=order)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_snapshot_agrees_with_the_metrics(
+    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any, wait_until: Any
+) -> None:
+    """The snapshot has every promised key, and the figures of /metrics at that moment."""
+    await submit_many(slow_service, body, 6)
+    await slow_service.post(PATH, json=body | {"essay_a": ""})
+
+    async def all_are_called_back() -> bool:
+        return bool((await slow_service.get("/admin/v1/snapshot")).json()["totals"]["published"] == 6)
+
+    await wait_until(all_are_called_back, what="six callbacks")
+    snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
+    metrics = (await slow_service.get("/metrics")).text
+
+    assert {"version", "time", "phase", "accepting", "queue", "in_flight", "outbox"} <= set(snapshot)
+    assert snapshot["queue"].keys() >= {"backend", "depth", "capacity", "oldest_age_seconds"}
+    assert snapshot["totals"] == {
+        "accepted": 6,
+        "rejected": 1,
+        "succeeded": 6,
+        "failed": 0,
+        "published": 6,
+        "publish_failures": 0,
+    }
+    assert set(snapshot["rates"]) == set(snapshot["totals"])
+    assert set(snapshot["latency"]) == {"accept", "queue_wait", "provider", "publish", "end_to_end"}
+    for name, latency in snapshot["latency"].items():
+        assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"], name
+        assert latency["buckets"]["+Inf"] == 6
+    (provider,) = snapshot["providers"]
+    assert (provider["name"], provider["circuit"], provider["calls"], provider["errors"]) == (
+        "openai",
+        "closed",
+        6,
+        0,
+    )
+    assert (provider["in_flight"], provider["last_error"], provider["held_until"]) == (0, None, None)
+    assert (snapshot["outbox"], snapshot["drain"]["state"]) == ({"depth": 0, "parked": 0}, "none")
+    assert "llm_requests_accepted_total 6.0" in metrics
+    assert 'llm_circuit_state{provider="openai"} 0.0' in metrics
+    assert re.search(r'llm_tokens_total\{kind="prompt",provider="openai"\} [1-9]', metrics)
+
+
+async def test_stream_sends_snapshots_as_events(client: httpx.AsyncClient) -> None:
+    """The stream is the snapshot, twice a second, as server-sent events."""
+    events: list[str] = []
+    async with asyncio.timeout(5), client.stream("GET", "/admin/v1/stream") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        async for line in response.aiter_lines():
+            events.append(line)
+            if len([one for one in events if one.startswith("data: ")]) == 2:
+                break
+
+    snapshots = [json.loads(line.removeprefix("data: ")) for line in events if line.startswith("data: ")]
+    assert events[0] == "event: snapshot"
+    assert [snapshot["phase"] for snapshot in snapshots] == ["ready", "ready"]
+    assert snapshots[0]["time"] < snapshots[1]["time"]
+
+
+async def test_providers_tell_models_and_limits(client: httpx.AsyncClient) -> None:
+    """Callers can see who may be asked for what."""
+    providers = {row["name"]: row for row in (await client.get("/api/v1/providers")).json()["providers"]}
+
+    assert providers["mock"]["default"]
+    assert "gpt-4o-mini" in providers["openai"]["models"]
+    assert (providers["openai"]["circuit"], providers["openai"]["max_concurrency"]) == ("closed", 1000)
+
+
+async def test_openapi_document_describes_every_route(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    """The document is served, names every route, and its schema takes a valid request and refuses another."""
+    document = (await client.get("/openapi.json")).json()
+    docs = await client.get("/docs")
+
+    assert set(document["paths"]) == {
+        "/api/v1/comparison",
+        "/api/v1/providers",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/admin/v1/snapshot",
+        "/admin/v1/stream",
+        "/admin/v1/drain",
+        "/admin/v1/resume",
+    }
+    assert docs.status_code == 200
+    assert "swagger" in docs.text.lower()
+    schema = {"$ref": "#/components/schemas/LLMComparisonRequest", "components": document["components"]}
+    jsonschema.validate(body, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body | {"unknown": 1}, schema)
+
+
+async def test_same_key_and_body_is_the_same_request(
+    client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+) -> None:
+    """Ten concurrent submissions and one after the end give one queue id and one callback."""
+    key = {"Idempotency-Key": uuid4().hex}
+    reordered = json.dumps(dict(reversed(body.items())), indent=3).encode()
+
+    responses = await asyncio.gather(*(client.post(PATH, json=body, headers=key) for _ in range(10)))
+    await asyncio.to_thread(read_topic, topic, 1)
+    later = await client.post(PATH, content=reordered, headers=key | {"content-type": "application/json"})
+    marker = await client.post(PATH, json=body)
+    records = await asyncio.to_thread(read_topic, topic, 2)
+
+    assert {response.status_code for response in (*responses, later)} == {202}
+    assert len({response.json()["queue_id"] for response in (*responses, later)}) == 1
+    called_back = {open_envelope(record.value()).data.request_id for record in records}
+    assert called_back == {later.json()["queue_id"], marker.json()["queue_id"]}
+
+
+async def test_same_key_with_another_body_is_a_conflict(
+    client: httpx.AsyncClient,
+    body: dict[str, Any],
+    read_error: Callable[[httpx.Response], dict[str, Any]],
+) -> None:
+    """A key names one request: another body under it is refused, and the first stands."""
+    key = {"Idempotency-Key": uuid4().hex}
+    await client.post(PATH, json=body, headers=key)
+
+    response = await client.post(PATH, json=body | {"priority": 1}, headers=key)
+
+    assert (response.status_code, read_error(response)["error_code"]) == (409, "LLM_IDEMPOTENCY_CONFLICT")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+async def test_faulty_idempotency_key_is_refused(
+    client: httpx.AsyncClient, body: dict[str, Any], key: str
+) -> None:
+    """A key is 1 to 255 printable characters."""
+    response = await client.post(PATH, json=body, headers={"Idempotency-Key": key})
+
+    assert response.status_code == 422
+
+
+async def test_expired_request_is_called_back_although_the_pool_is_full(
+    slow_service: httpx.AsyncClient, body: dict[str, Any], broker: Any, read_topic: Any
+) -> None:
+    """A deadline that passes in the queue is told when it passes, not when a place becomes free."""
+    expiring = f"results.{uuid4().hex}"
+    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec(expiring, 1)])
+    await submit_many(slow_service, body, 60)
+
+    await slow_service.post(PATH, json=body | {"callback_topic": expiring, "ttl_seconds": 0.2})
+    (record,) = await asyncio.to_thread(read_topic, expiring, 1)
+
+    result = open_envelope(record.value()).data
+    snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code == "LLM_REQUEST_EXPIRED"
+    assert snapshot["queue"]["depth"] > 0
