@@ -3,10 +3,12 @@
 import asyncio
 import gzip
 import json
+import os
 import resource
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -629,6 +631,37 @@ def test_on_uvloop() -> None:
             assert (await fail(provider, 0.1)).code is LLMErrorCode.PROVIDER_TIMEOUT
 
     uvloop.run(run())
+
+
+@pytest.mark.parametrize("packing", [b"identity", b"gzip", b"deflate"])
+async def test_answer_that_is_not_read(packing: bytes) -> None:
+    """An answer that nobody reads is not taken in; read later it is whole, and the connection lives."""
+    body = os.urandom(1024) * 8192
+    packed = {b"identity": body, b"gzip": gzip.compress(body, 0), b"deflate": zlib.compress(body, 0)}[packing]
+    all_sent = asyncio.Event()
+
+    async def pour(peer: Peer) -> None:
+        while True:
+            await peer.read_request()
+            await peer.answer(packed, b"Content-Encoding: " + packing)
+            all_sent.set()
+
+    transport = open_transport(max_connections=1)
+    async with serving(pour) as server:
+        for _ in range(2):
+            response = await transport.handle_async_request(httpx.Request("GET", server.url))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(all_sent.wait(), 0.1)
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            assert b"".join([chunk async for chunk in response.stream]) == body
+            await response.aclose()
+            await response.aclose()
+            await asyncio.wait_for(all_sent.wait(), 5)
+            all_sent.clear()
+        assert server.connections == 1
+        await transport.aclose()
+        with pytest.raises(httpx.ConnectError):
+            await transport.handle_async_request(httpx.Request("GET", server.url))
 
 
 async def test_url_that_cannot_be_called() -> None:

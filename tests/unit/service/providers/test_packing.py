@@ -1,0 +1,42 @@
+"""Compressed bodies."""
+
+import gzip
+
+import httpx
+import pytest
+
+from service.providers.packing import Unpacker, find_packing
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072, 131330, 1_000_000])
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_every_size_comes_out_whole(size: int, step: int) -> None:
+    """A body comes out whole and in bounded pieces, wherever it was cut on its way."""
+    packed = gzip.compress(bytes(size))
+    unpacker = Unpacker("gzip")
+    pieces = [piece for at in range(0, len(packed), step) for piece in unpacker.feed(packed[at : at + step])]
+    unpacker.finish()
+    assert sum(map(len, pieces)) == size
+    assert max(map(len, pieces), default=0) <= 65536
+
+
+@pytest.mark.parametrize(
+    ("value", "packing"),
+    [
+        (b"gzip", "gzip"),
+        (b" GZIP", "gzip"),
+        (b"x-gzip", "x-gzip"),
+        (b"deflate", "deflate"),
+        (b"identity", None),
+    ],
+)
+def test_packing_is_found(value: bytes, packing: str | None) -> None:
+    """The header tells the packing, in whatever case it is written."""
+    assert find_packing([(b"a", b"b"), (b"Content-Encoding", value)]) == packing
+
+
+def test_unknown_packing() -> None:
+    """A packing that was not asked for is an error and not a text of rubbish."""
+    assert find_packing([]) is None
+    with pytest.raises(httpx.DecodingError):
+        find_packing([(b"content-encoding", b"gzip, br")])

@@ -1,0 +1,57 @@
+"""How long a refusal asks us to wait."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from service.providers.waits import read_wait_seconds
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "inf"}, 86400.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "99999999"}, 86400.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "Mon, 23 Nov 2026 12:00:30 -0000"}, 30.0),
+        ({"retry-after": "Mon, 99 Nov 2026 12:00:30 GMT"}, None),
+        ({"retry-after": "5", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "5", "retry-after-ms": "x"}, 5.0),
+        ({"retry-after-ms": "-1"}, 0.0),
+        ({"retry-after": "5", "x-ratelimit-reset-requests": "9s"}, 5.0),
+        ({"x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+        ({"x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset-tokens": "2d"}, 86400.0),
+        ({"x-ratelimit-reset-tokens": "20"}, None),
+        ({"x-ratelimit-reset-tokens": "s"}, None),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "4s"}, 4.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "4s",
+                "x-ratelimit-remaining-tokens": "1000",
+            },
+            1.0,
+        ),
+    ],
+)
+def test_wait(headers: dict[str, str], seconds: float | None) -> None:
+    """Each form that is in use is read, garbage is nothing, and no wait is negative or longer than a day."""
+    assert read_wait_seconds(httpx.Headers(headers), now=NOW) == (
+        None if seconds is None else pytest.approx(seconds)
+    )
