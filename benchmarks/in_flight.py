@@ -3,8 +3,8 @@
     python -m benchmarks.in_flight [--requests 5000] [--latency-ms 2000] [--connections 64]
 
 Brings up the embedded broker, the fake provider and the service, submits as fast as the service takes, and
-prints the ledger, the most calls seen in flight, and the latencies: `publish` (outcome durable to the broker's
-ack) from the service's snapshot, `delivery` (outcome known to received) as a reader of the topic sees it.
+prints the ledger, the most calls seen in flight, and the latencies: `publish` (outcome durable to the ack of
+the broker) from the snapshot, `delivery` (outcome known to received) as a reader of the topic sees it.
 """
 
 import argparse

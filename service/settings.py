@@ -72,6 +72,7 @@ class Settings(BaseSettings):
         default_factory=dict, exclude=True, description="CALLBACK_TOPIC_ALLOWLIST_<NAME>, by name"
     )
 
+    queue_backend: Literal["sqlite"] = Field(default="sqlite", description="Where requests wait")
     queue_path: Path = Field(
         default_factory=lambda: user_state_path("llm-provider-service") / "queue.db",
         description="The queue's file; its folder is made, for the owner only",

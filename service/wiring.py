@@ -118,7 +118,7 @@ def build(settings: Settings) -> Service:
         providers=tuple(providers.values()),
         pool=pool,
         relay=Relay(outbox=queue.outbox, publisher=publisher, meter=metrics),
-        reaper=Reaper(memory=queue, process=processor.process, gate=gate),
+        reaper=Reaper(queue=queue, memory=queue, process=processor.process, gate=gate),
         drain=drain,
         operations=operations,
         app=app,
@@ -128,7 +128,7 @@ def build(settings: Settings) -> Service:
 def _describe_deployment(settings: Settings) -> Deployment:
     return Deployment(
         version=version("llmctl"),
-        queue_backend="sqlite",
+        queue_backend=settings.queue_backend,
         queue_capacity=settings.queue_max_size,
         provider_limits={LLMProviderType.OPENAI: settings.openai_max_concurrency},
     )

@@ -82,6 +82,8 @@ class Operations:
         """Whether a load balancer should send requests here."""
         phase = self._gate.current
         broker = "up" if self._directory.reachable else "down"
+        if phase is Phase.READY and not self._queue.stats().usable:
+            return Readiness(False, phase, broker, "The durable queue cannot be written at the moment.")
         if phase is Phase.READY:
             return Readiness(True, phase, broker)
         return Readiness(False, phase, broker, f"The service is {phase.value}.")

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from service.core.errors import QueueUnavailable
-from service.core.ports import RequestMemory
+from service.core.ports import RequestMemory, RequestQueue
 from service.core.records import Claim
 from service.engine.phase import PhaseGate
 
@@ -23,8 +23,14 @@ class Reaper:
     """Gives expired requests their callback although no place in the pool is free for them."""
 
     def __init__(
-        self, *, memory: RequestMemory, process: Callable[[Claim], Coroutine[Any, Any, None]], gate: PhaseGate
+        self,
+        *,
+        queue: RequestQueue,
+        memory: RequestMemory,
+        process: Callable[[Claim], Coroutine[Any, Any, None]],
+        gate: PhaseGate,
     ) -> None:
+        self._queue = queue
         self._memory = memory
         self._process = process
         self._gate = gate
@@ -36,7 +42,8 @@ class Reaper:
             await self._gate.wait_until_claiming()
             try:
                 await self._expire()
-                if time.monotonic() >= forget_at:
+                # A queue that could not be written is not ready and so gets no requests: try it here.
+                if time.monotonic() >= forget_at or not self._queue.stats().usable:
                     await self._memory.forget_ended()
                     forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             except QueueUnavailable as error:

@@ -2,8 +2,8 @@
 
 Prices are USD per million tokens on OpenAI's standard tier, limits are tokens. They were read on 2026-11-23
 from public reprints of the vendor's price list (https://platform.openai.com/docs/pricing) and model pages
-(https://platform.openai.com/docs/models), which mostly agreed with one another; the vendor's page itself was not
-at hand. Compare them with your invoice: a cost is an estimate.
+(https://platform.openai.com/docs/models), which mostly agreed with one another; the vendor's page itself was
+not at hand. Compare them with your invoice: a cost is an estimate.
 """
 
 import re

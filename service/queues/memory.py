@@ -22,6 +22,7 @@ class MemoryQueueStats:
     waiting: int
     claimed: int
     oldest_accepted_at: datetime | None
+    usable: bool = True
 
 
 @dataclass(slots=True)

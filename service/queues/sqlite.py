@@ -71,6 +71,7 @@ class SqliteQueueStats:
     waiting: int
     claimed: int
     oldest_accepted_at: datetime | None
+    usable: bool
 
 
 class _Pending(NamedTuple):
@@ -305,6 +306,7 @@ class SqliteQueue:
             waiting=len(self._backlog),
             claimed=len(self._claimed),
             oldest_accepted_at=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
+            usable=self._file.usable,
         )
 
     def _offer(self, waiting: Waiting) -> None:

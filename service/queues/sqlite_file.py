@@ -94,6 +94,8 @@ class SqliteFile:
         self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.usable = True
+        """Whether the last transaction could be committed."""
 
     async def open(self) -> None:
         """Locks the file for the life of this process, checks it, and starts the writer."""
@@ -232,8 +234,10 @@ class SqliteFile:
         """Runs a batch in one transaction; where that fails, each operation in one of its own."""
         try:
             self._run(batch)
+            self.usable = True
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller learns of it and the writer lives
             if len(batch) == 1:
+                self.usable = not isinstance(error, sqlite3.OperationalError | OSError)
                 batch[0].error = QueueUnavailable(f"The queue file {self.path} cannot be written: {error}.")
                 batch[0].error.__cause__ = error
                 return

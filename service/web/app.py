@@ -78,9 +78,9 @@ def _render_readiness(operations: Operations) -> Response:
     readiness = operations.check_readiness()
     if readiness.ready:
         return JSONResponse({"status": "ready", "broker": readiness.broker})
-    starting = readiness.phase is Phase.STARTING
+    draining = readiness.phase in {Phase.DRAINING, Phase.STOPPED}
     refused = Refused(
-        LLMErrorCode.INTERNAL_ERROR if starting else LLMErrorCode.SERVICE_DRAINING,
+        LLMErrorCode.SERVICE_DRAINING if draining else LLMErrorCode.INTERNAL_ERROR,
         readiness.reason or "The service is not ready.",
         details={"phase": readiness.phase.value, "broker": readiness.broker},
         retry_after_seconds=STARTING_RETRY_SECONDS,

@@ -13,7 +13,7 @@ from service.contracts.enums import EssayComparisonWinner
 PATH = "/api/v1/comparison"
 
 
-async def test_accepted_request_is_called_back_once_with_all_its_marks(
+async def test_e2e_callback_flow(
     client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
 ) -> None:
     """One request, one record: key, headers, envelope and metadata as promised."""

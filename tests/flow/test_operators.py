@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -287,3 +289,59 @@ async def test_expired_request_is_called_back_although_the_pool_is_full(
     assert result.error_detail is not None
     assert result.error_detail.error_code == "LLM_REQUEST_EXPIRED"
     assert snapshot["queue"]["depth"] > 0
+
+
+async def test_queue_that_cannot_be_written_is_told_and_recovers(
+    slow_service: httpx.AsyncClient,
+    body: dict[str, Any],
+    tmp_path: Path,
+    read_error: Callable[[httpx.Response], dict[str, Any]],
+    wait_until: Any,
+) -> None:
+    """While another program holds the file, requests get 503 and readiness says so; then all is well."""
+    with closing(sqlite3.connect(tmp_path / "queue.db", isolation_level=None)) as intruder:
+        intruder.execute("BEGIN IMMEDIATE")
+        refused = await slow_service.post(PATH, json=body)
+        readiness = await slow_service.get("/readyz")
+        intruder.execute("ROLLBACK")
+
+    assert (refused.status_code, read_error(refused)["error_code"]) == (503, "LLM_INTERNAL_ERROR")
+    assert refused.headers["retry-after"].isdecimal()
+    assert (readiness.status_code, "queue" in read_error(readiness)["message"]) == (503, True)
+
+    async def is_ready() -> bool:
+        return (await slow_service.get("/readyz")).status_code == 200
+
+    await wait_until(is_ready, what="readiness")
+    assert (await slow_service.post(PATH, json=body)).status_code == 202
+
+
+async def test_full_queue_is_refused_with_a_time_to_come_back(
+    launcher: Any,
+    bootstrap_servers: str,
+    tmp_path: Path,
+    body: dict[str, Any],
+    read_error: Callable[[httpx.Response], dict[str, Any]],
+) -> None:
+    """Of ten requests at a queue for four, four are taken and six are told to come back."""
+    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "3000")
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_QUEUE_MAX_SIZE": "4",
+            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
+            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+        },
+    )
+    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+        responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(10)))
+
+    refused = [response for response in responses if response.status_code != 202]
+    assert len(refused) == 6
+    assert {(response.status_code, read_error(response)["error_code"]) for response in refused} == {
+        (503, "LLM_QUEUE_FULL")
+    }
+    assert all(response.headers["retry-after"].isdecimal() for response in refused)

@@ -1,0 +1,66 @@
+"""What the README names exists, and what exists is named there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer.main
+
+from llmctl.app import app as cli
+from service.settings import Settings
+from service.wiring import build
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def read_table(title: str) -> list[str]:
+    """The first column of the table under a heading, without its code marks."""
+    section = README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return [re.sub(r"[|`]", "", row.split(" | ")[0]).strip() for row in rows]
+
+
+def test_settings_are_those_of_the_code() -> None:
+    """Every setting is in the table, with its default, and nothing else is."""
+    fields = {name.upper() for name in Settings.model_fields} - {"CALLER_ALLOWLISTS"}
+
+    assert sorted(read_table("Settings of the service")) == sorted(
+        fields | {"CALLBACK_TOPIC_ALLOWLIST_<NAME>"}
+    )
+
+
+async def test_metrics_are_those_that_are_served(tmp_path: Path) -> None:
+    """Every metric of /metrics is in the table, and nothing else is."""
+    settings = Settings(
+        _env_file=None,
+        queue_path=tmp_path / "queue.db",
+        allow_mock_provider=True,
+        default_llm_provider="mock",
+    )
+    transport = httpx.ASGITransport(app=build(settings).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        text = (await client.get("/metrics")).text
+
+    served = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+    assert sorted(read_table("Metrics")) == sorted(name for name in served if not name.startswith("process_"))
+
+
+def list_commands(command: Any, path: str = "") -> list[str]:
+    """The full names of a command and of all below it."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [path]
+    names = [name for sub, child in children.items() for name in list_commands(child, f"{path} {sub}")]
+    return [*names, path] if path and command.invoke_without_command else names
+
+
+def test_commands_are_those_of_the_command_line() -> None:
+    """Every command is in the table, and nothing else is."""
+    documented = set()
+    for row in read_table("Commands"):
+        words = row.removeprefix("llmctl ").split(" ")
+        for last in words[-1].split("|"):
+            documented.add(" ".join([*words[:-1], last]))
+
+    assert documented == {name.strip() for name in list_commands(typer.main.get_command(cli))}
