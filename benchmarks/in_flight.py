@@ -1,8 +1,8 @@
 """5,000 requests through one service process with 1,000 provider calls in flight at once.
 
-    python -m benchmarks.in_flight [--requests 5000] [--latency-ms 2000] [--connections 64]
+    python -m benchmarks.in_flight [--requests 5000] [--latency-ms 5000] [--rate 250] [--connections 64]
 
-Brings up the embedded broker, the fake provider and the service, submits as fast as the service takes, and
+Brings up the embedded broker, the fake provider and the service, submits at an even rate, and
 prints the ledger, the most calls seen in flight, and the latencies: `publish` (outcome durable to the ack of
 the broker) from the snapshot, `delivery` (outcome known to received) as a reader of the topic sees it.
 """
@@ -34,6 +34,7 @@ from simulator.load.ledger import Accepted, Ledger, Received
 TOPIC = "benchmark.results"
 PARTITIONS = 6
 QUIET_SECONDS = 1.0
+WATCH_EVERY_SECONDS = 0.5
 LIMIT_SECONDS = 120.0
 
 
@@ -97,16 +98,19 @@ def _to_unix(stamp: str) -> float:
 
 
 async def submit_all(
-    url: str, bodies: Sequence[bytes], connections: int
+    url: str, bodies: Sequence[bytes], connections: int, rate: float
 ) -> tuple[list[Accepted], list[float]]:
     """Hands in every body; what was accepted, and how long each took in seconds."""
     transport = open_transport(max_connections=connections)
     accepted: list[Accepted] = []
     latencies: list[float] = []
-    waiting = iter(bodies)
+    waiting = iter(enumerate(bodies))
+    begun = time.perf_counter()
 
     async def work() -> None:
-        for body in waiting:
+        for number, body in waiting:
+            if rate:  # on an absolute schedule: a late one does not delay those after it
+                await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
             headers = {"content-type": "application/json", "content-length": str(len(body))}
             request = httpx.Request("POST", f"{url}/api/v1/comparison", headers=headers, content=body)
             started = time.perf_counter()
@@ -127,7 +131,7 @@ async def watch(url: str, done: asyncio.Event) -> int:
     async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
         while not done.is_set():
             most = max(most, (await client.get("/admin/v1/snapshot")).json()["in_flight"])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(WATCH_EVERY_SECONDS)
     return most
 
 
@@ -136,7 +140,9 @@ def percentile(values: Sequence[float], quantile: float) -> float:
     return round(sorted(values)[int(quantile * (len(values) - 1))] * 1000, 1)
 
 
-async def measure(url: str, pid: int, bootstrap_servers: str, count: int, connections: int) -> dict[str, Any]:
+async def measure(
+    url: str, pid: int, bootstrap_servers: str, count: int, connections: int, rate: float
+) -> dict[str, Any]:
     """One run."""
     pairs = [json.loads(line) for line in pairs_path().read_text().splitlines()]
     bodies = [
@@ -148,7 +154,7 @@ async def measure(url: str, pid: int, bootstrap_servers: str, count: int, connec
     done = asyncio.Event()
     watching = asyncio.create_task(watch(url, done))
     started, cpu_before = time.perf_counter(), _cpu_seconds(pid)
-    accepted, latencies = await submit_all(url, bodies, connections)
+    accepted, latencies = await submit_all(url, bodies, connections, rate)
     submitted_seconds = time.perf_counter() - started
     await asyncio.to_thread(reader.wait_for, count)
     seconds, cpu = time.perf_counter() - started, _cpu_seconds(pid) - cpu_before
@@ -187,7 +193,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=5000)
-    parser.add_argument("--latency-ms", type=float, default=2000)
+    parser.add_argument("--latency-ms", type=float, default=5000, help="median of the fake provider")
+    parser.add_argument("--rate", type=float, default=250, help="requests a second; 0 as fast as possible")
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -217,6 +224,7 @@ def main() -> None:
                 broker["bootstrap_servers"],
                 options.requests,
                 options.connections,
+                options.rate,
             )
         )
     print(json.dumps(figures, indent=2))
