@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
-from llmctl.commands import simulate, topics
+from llmctl.commands import config, simulate, topics
 from llmctl.commands.demo import demo
+from llmctl.commands.drain import drain
+from llmctl.commands.options import read_spoken
 from llmctl.commands.serve import serve
 from llmctl.commands.submit import submit
 from llmctl.commands.tail import tail_callbacks
 from llmctl.commands.up import up
-from llmctl.targets import DEFAULT_BOOTSTRAP_SERVERS, DEFAULT_URL, Target
+from llmctl.targets import DEFAULT_BOOTSTRAP_SERVERS, DEFAULT_URL
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -33,7 +35,9 @@ app.command()(serve)
 app.command()(submit)
 app.command("tail-callbacks")(tail_callbacks)
 app.add_typer(topics.app, name="topics")
+app.command()(drain)
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(config.app, name="config")
 
 
 def _show_version(wanted: bool) -> None:
@@ -44,14 +48,20 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def read_global_options(
-    context: typer.Context,
-    url: Annotated[
+    typer_context: typer.Context,
+    context: Annotated[  # noqa: ARG001 - read_spoken also asks where it came from
+        str | None,
+        typer.Option(
+            "--context", metavar="NAME", envvar="LLMCTL_CONTEXT", help="Which context of the config file."
+        ),
+    ] = None,
+    url: Annotated[  # noqa: ARG001
         str | None,
         typer.Option(
             "--url", metavar="URL", envvar="LLMCTL_URL", help=f"The service (default: {DEFAULT_URL})."
         ),
     ] = None,
-    bootstrap_servers: Annotated[
+    bootstrap_servers: Annotated[  # noqa: ARG001
         str | None,
         typer.Option(
             "--bootstrap-servers",
@@ -60,7 +70,7 @@ def read_global_options(
             help=f"Kafka (default: {DEFAULT_BOOTSTRAP_SERVERS}).",
         ),
     ] = None,
-    token: Annotated[
+    token: Annotated[  # noqa: ARG001
         str | None,
         typer.Option("--token", metavar="TOKEN", envvar="LLMCTL_TOKEN", help="The caller's bearer token."),
     ] = None,
@@ -77,4 +87,4 @@ def read_global_options(
     else:
         # Without a handler, Python itself prints the libraries' warnings: their words, not ours.
         logging.basicConfig(handlers=[logging.NullHandler()])
-    context.obj = Target(url, bootstrap_servers, token)
+    typer_context.obj = read_spoken(typer_context)

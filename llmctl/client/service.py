@@ -6,39 +6,28 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from uuid import uuid4
 
 import httpx
 
-from llmctl.exits import Failed, Unreachable
+from llmctl.client.http import (
+    Refused,
+    open_http,
+    read_refusal,
+    refuse_service,
+    refuse_silence,
+    refuse_stranger,
+)
+from llmctl.exits import Unreachable
 from service.contracts.requests import LLMQueuedResponse
 
-MAX_CONNECTIONS = 20
-IDLE_LIMIT_SECONDS = 2.0  # shorter than servers keep an idle connection, so that none is used as it closes
-CONNECT_LIMIT_SECONDS = 5.0
-ANSWER_LIMIT_SECONDS = 30.0
 MAX_RETRY_PAUSE_SECONDS = 10.0
 DEFAULT_RETRY_PAUSE_SECONDS = 1.0
+RESEND_LIMIT_SECONDS = 10.0
+"""So long at least a request is sent again whose answer was lost: it may have been accepted."""
+RESEND_PAUSE_SECONDS = 0.25
 SUBMIT_PATH = "/api/v1/comparison"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The service's refusal of one request: the HTTP status and its `ErrorDetail` as it came."""
-
-    status: int
-    error: dict[str, Any]
-
-    @property
-    def code(self) -> str:
-        """Its `error_code`."""
-        return str(self.error.get("error_code", ""))
-
-    @property
-    def message(self) -> str:
-        """Its sentence."""
-        return str(self.error.get("message", ""))
+_LOST_ANSWER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ReadTimeout, httpx.WriteTimeout)
 
 
 class ServiceClient:
@@ -49,72 +38,65 @@ class ServiceClient:
         self._url = url
 
     async def submit(self, body: bytes, *, retry_limit_seconds: float = 0.0) -> LLMQueuedResponse | Refused:
-        """Hands in one comparison; a 503 is tried again as `Retry-After` says, for at most so long."""
-        deadline = time.monotonic() + retry_limit_seconds
+        """Hands in one comparison, and again under the same key where that may help, for at most so long.
+
+        A 503 is tried again as `Retry-After` says. A connection that broke before the answer came leaves it
+        open whether the request was accepted; sent again with its key, it is accepted once.
+        """
+        headers = {"content-type": "application/json", "idempotency-key": str(uuid4())}
+        begun = time.monotonic()
+        limit_seconds = retry_limit_seconds
+        in_doubt = False
         while True:
-            answer = await self._post(body)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return self._read(answer)
-            pause_seconds = _read_retry_after(answer.headers.get("retry-after"))
-            if time.monotonic() + pause_seconds > deadline:
-                return self._read(answer)
+            try:
+                answer = await self._client.post(SUBMIT_PATH, content=body, headers=headers)
+            except httpx.TransportError as problem:
+                in_doubt = in_doubt or (isinstance(problem, _LOST_ANSWER) and not _never_sent(problem))
+                limit_seconds = max(limit_seconds, RESEND_LIMIT_SECONDS)
+                pause_seconds = RESEND_PAUSE_SECONDS
+                if not in_doubt or time.monotonic() + pause_seconds > begun + limit_seconds:
+                    raise self._explain(problem, in_doubt=in_doubt) from problem
+            else:
+                pause_seconds = _read_retry_after(answer.headers.get("retry-after"))
+                full = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+                if not full or time.monotonic() + pause_seconds > begun + limit_seconds:
+                    if full and in_doubt:  # it says nothing about the one before
+                        raise _refuse_doubt(self._url)
+                    return self._read(answer)
             await asyncio.sleep(pause_seconds)
 
-    async def _post(self, body: bytes) -> httpx.Response:
-        try:
-            return await self._client.post(
-                SUBMIT_PATH, content=body, headers={"content-type": "application/json"}
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
-            raise refuse_service(self._url) from problem
-        except httpx.TimeoutException as problem:
-            raise Unreachable(
-                f"The service at {self._url} gave no answer in {ANSWER_LIMIT_SECONDS:g} s; look at its log."
-            ) from problem
-        except httpx.TransportError as problem:
-            # Not sent again: it may be accepted already, and would then be asked and paid for twice.
-            raise Unreachable(
-                f"The connection to {self._url} broke before an answer came; "
-                "whether that request was accepted is unknown."
-            ) from problem
+    def _explain(self, problem: httpx.TransportError, *, in_doubt: bool) -> Unreachable:
+        if not in_doubt and _never_sent(problem):
+            return refuse_service(self._url)
+        if isinstance(problem, httpx.TimeoutException) and not _never_sent(problem):
+            return refuse_silence(self._url)
+        return _refuse_doubt(self._url)
 
     def _read(self, answer: httpx.Response) -> LLMQueuedResponse | Refused:
+        if answer.status_code != httpx.codes.ACCEPTED:
+            return read_refusal(answer, self._url)
         try:
-            if answer.status_code == httpx.codes.ACCEPTED:
-                return LLMQueuedResponse.model_validate_json(answer.content)
-            error = answer.json()["error"]
-            if answer.is_error and isinstance(error, dict):
-                return Refused(answer.status_code, error)
-        except (ValueError, KeyError, TypeError):
-            pass  # said below, for whatever it was that answered
-        raise Failed(
-            f"What answers at {self._url} is not this service (HTTP {answer.status_code}); check --url."
-        )
+            return LLMQueuedResponse.model_validate_json(answer.content)
+        except ValueError:
+            raise refuse_stranger(self._url, answer.status_code) from None
 
 
 @asynccontextmanager
 async def open_service(url: str, token: str | None = None) -> AsyncIterator[ServiceClient]:
     """A client of the service at `url`; nothing is sent yet."""
-    headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-    async with httpx.AsyncClient(
-        base_url=url,
-        headers=headers,
-        timeout=httpx.Timeout(ANSWER_LIMIT_SECONDS, connect=CONNECT_LIMIT_SECONDS),
-        limits=httpx.Limits(
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_CONNECTIONS,
-            keepalive_expiry=IDLE_LIMIT_SECONDS,
-        ),
-        trust_env=False,  # a proxy for the web is none for this service
-    ) as client:
+    async with open_http(url, token) as client:
         yield ServiceClient(client, url)
 
 
-def refuse_service(url: str) -> Unreachable:
-    """The error that says that nobody answers there, and what to do about it."""
+def _refuse_doubt(url: str) -> Unreachable:
     return Unreachable(
-        f"No service answers at {url}; start one with `llmctl up`, or name another with --url."
+        f"The connection to {url} broke before an answer came, and asking again brought none; "
+        "whether that request was accepted is unknown."
     )
+
+
+def _never_sent(problem: httpx.TransportError) -> bool:
+    return isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _read_retry_after(text: str | None) -> float:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import typer
 
+from llmctl.contexts import ConfigFile, read_config
 from llmctl.exits import UsageProblem
-from llmctl.render.terminal import Output
+from llmctl.render.terminal import Output, open_terminal
+from llmctl.settings import OPTION, Setting, Settings, resolve
 from llmctl.targets import DEFAULT_BOOTSTRAP_SERVERS, DEFAULT_URL, Target
 
 T = TypeVar("T")
 WHERE = "Where"
+GLOBAL_OPTIONS = ("context", "url", "bootstrap_servers", "token")
 
 
 def reading(read: Callable[[str], T]) -> Callable[[str], T]:
@@ -52,11 +55,44 @@ OutputForm = Annotated[
 ]
 
 
+def read_spoken(context: typer.Context) -> dict[str, Setting]:
+    """What the global options and their variables say, and which of the two it was."""
+    spoken = {}
+    for name in GLOBAL_OPTIONS:
+        value, source = context.params[name], context.get_parameter_source(name)
+        if value is not None:
+            by_variable = source is not None and source.name == "ENVIRONMENT"
+            origin = f"environment LLMCTL_{name.upper()}" if by_variable else OPTION
+            spoken[name] = Setting(name, value, origin)
+    return spoken
+
+
+def find_spoken(context: typer.Context) -> Mapping[str, Setting]:
+    """The same, where a command needs it."""
+    spoken = context.obj
+    assert isinstance(spoken, dict)
+    return spoken
+
+
+def find_config() -> ConfigFile:
+    """The user's file of contexts; says on stderr where others can read a token in it."""
+    file = read_config()
+    if file.exposed:
+        open_terminal().say(
+            f"{file.path} holds a token and others can read it; `chmod 600 {file.path}` keeps it yours.",
+            "yellow",
+        )
+    return file
+
+
+def find_settings(context: typer.Context) -> Settings:
+    """What options, variables and the context say together. Read only here: help needs no file."""
+    return resolve(find_spoken(context), find_config())
+
+
 def find_target(context: typer.Context) -> Target:
-    """What the global options said."""
-    target = context.obj
-    assert isinstance(target, Target)
-    return target
+    """The same as what a command talks to."""
+    return find_settings(context).make_target()
 
 
 def read_pairs(texts: Sequence[str], option: str) -> dict[str, str]:

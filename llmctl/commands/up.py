@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from llmctl.commands.options import BootstrapServers, OutputForm, find_target
+from llmctl.commands.options import BootstrapServers, OutputForm, find_spoken
 from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
+from llmctl.targets import Target
 
 MAX_PORT = 65_535
 
@@ -42,8 +43,10 @@ def up(
     from llmctl.jobs.standing import stand_up
     from simulator.stack import StackPlan
 
-    target = find_target(context).override(bootstrap_servers=bootstrap_servers)
-    own_kafka = target.bootstrap_servers if target.chosen_bootstrap_servers else None
+    # A context says what runs elsewhere: its Kafka is not to get a service that asks a fake provider.
+    spoken = find_spoken(context).get("bootstrap_servers")
+    servers = bootstrap_servers or (spoken and spoken.value)
+    own_kafka = Target(chosen_bootstrap_servers=servers).bootstrap_servers if servers else None
     if own_kafka is not None and kafka_port is not None:
         raise UsageProblem("--kafka-port is the embedded broker's; with your own Kafka there is none.")
     with tempfile.TemporaryDirectory(prefix="llmctl-up-") as temporary:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmctl.client.callbacks import CallbackRecord, CallbackStream, open_callbacks
-from llmctl.client.service import Refused, ServiceClient, open_service
+from llmctl.client.http import Refused
+from llmctl.client.service import ServiceClient, open_service
 from llmctl.client.topics import TopicWish, bootstrap_topics
 from llmctl.exits import CallbackProblem, Failed, LimitNotMet
 from llmctl.jobs.batches import Defaults, Line, read_lines

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from rich.table import Table
 
 from llmctl.client.callbacks import CallbackRecord, CallbackStream, open_callbacks
-from llmctl.client.service import Refused, ServiceClient, open_service
+from llmctl.client.http import Refused
+from llmctl.client.service import ServiceClient, open_service
 from llmctl.client.topics import read_topics
 from llmctl.durations import format_duration
 from llmctl.exits import Failed, LimitNotMet, UsageProblem

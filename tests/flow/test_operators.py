@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,6 @@ from service.contracts.codec import open_envelope
 from simulator.broker.control import BrokerControl, TopicSpec
 
 PATH = "/api/v1/comparison"
-
-
-@pytest.fixture
-async def slow_service(
-    launcher: Any, bootstrap_servers: str, tmp_path: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A service of this test's own whose judge takes 300 ms, four calls at a time."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "300")
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "LLM_PROVIDER_SERVICE_CONCURRENCY": "4",
-        },
-    )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
-        yield client
 
 
 async def wait_for_drain(client: httpx.AsyncClient, wait_until: Any) -> dict[str, Any]:

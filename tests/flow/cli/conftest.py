@@ -1,12 +1,14 @@
 """The command line as its users have it: real processes, a stand-in for the service, the embedded broker."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,8 +17,9 @@ import uvicorn
 from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from service.contracts.codec import seal
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
@@ -90,15 +93,27 @@ class StubService:
     authorizations: list[str | None] = field(default_factory=list)
     full_times: int = 0
     """So many requests are refused with 503 first."""
+    lost_answers: int = 0
+    """So many answers break off after the request was accepted."""
+    conflicts: bool = False
+    keys: list[str] = field(default_factory=list)
+    """The idempotency keys as they came, repeated ones too."""
+    accepted: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls_back: bool = True
     model: str = "gpt-4o-mini"
     run_id: str | None = None
 
-    async def submit(self, request: Request) -> JSONResponse:
+    async def submit(self, request: Request) -> Response:
         """`POST /api/v1/comparison`."""
         body = await request.json()
         self.authorizations.append(request.headers.get("authorization"))
+        key = request.headers["idempotency-key"]
+        self.keys.append(key)
         correlation_id = uuid4()
+        if self.conflicts:
+            return JSONResponse(self._refuse(correlation_id, LLMErrorCode.IDEMPOTENCY_CONFLICT), 409)
+        if key in self.accepted:
+            return self._lose(JSONResponse(self.accepted[key], 202))
         if self.full_times:
             self.full_times -= 1
             return JSONResponse(
@@ -120,7 +135,14 @@ class StubService:
             "queue_position": 1,
             "message": "queued",
         }
-        return JSONResponse(accepted, 202)
+        self.accepted[key] = accepted
+        return self._lose(JSONResponse(accepted, 202))
+
+    def _lose(self, answer: Response) -> Response:
+        if not self.lost_answers:
+            return answer
+        self.lost_answers -= 1
+        return BrokenResponse()
 
     async def call_back(
         self, topic: str, queue_id: str, correlation_id: UUID, *, fails: bool = False
@@ -183,6 +205,56 @@ async def service(bootstrap_servers: str) -> AsyncIterator[StubService]:
         await producer.stop()
 
 
+@dataclass
+class StubAdmin:
+    """Answers the operators' routes as the test says."""
+
+    url: str = ""
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    """Told one after the other, the last one again and again."""
+    refusal: tuple[int, str] | None = None
+    breaks_after: int | None = None
+    """From this many calls on, the connection breaks."""
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+
+    async def answer(self, request: Request) -> Response:
+        """Every route under `/admin/v1`."""
+        if self.breaks_after is not None and len(self.calls) >= self.breaks_after:
+            return BrokenResponse()
+        raw = await request.body()
+        path = request.url.path.removeprefix("/admin/v1")
+        self.calls.append((f"{request.method} {path}", json.loads(raw) if raw else None))
+        self.authorizations.append(request.headers.get("authorization"))
+        if self.refusal is not None:
+            code, message = self.refusal
+            return JSONResponse({"error": {"error_code": "LLM_X", "message": message}}, code)
+        known = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return JSONResponse(known, 202 if path == "/drain" and request.method == "POST" else 200)
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[StubAdmin]:
+    """A stand-in for the service's operators' routes, over real HTTP."""
+    stub = StubAdmin()
+    routes = [
+        Route("/admin/v1/drain", stub.answer, methods=["GET", "POST"]),
+        Route("/admin/v1/resume", stub.answer, methods=["POST"]),
+    ]
+    async with _serve(Starlette(routes=routes)) as url:
+        stub.url = url
+        yield stub
+
+
+class BrokenResponse(Response):
+    """Begins an answer and never ends it: the server closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Promises more than it sends."""
+        await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"99")]})
+        await send({"type": "http.response.body", "body": b"{", "more_body": False})
+
+
 @asynccontextmanager
 async def _serve(app: Starlette) -> AsyncIterator[str]:
     config = uvicorn.Config(
@@ -211,3 +283,12 @@ async def dead_port() -> int:
     server.close()
     await server.wait_closed()
     return port
+
+
+@pytest.fixture(autouse=True)
+def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file of contexts instead of the developer's own; a test writes into it what it needs."""
+    path = tmp_path / "llmctl.toml"
+    path.touch(mode=0o600)
+    monkeypatch.setenv("LLMCTL_CONFIG", str(path))
+    return path

@@ -4,6 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -160,3 +161,61 @@ async def test_what_answers_but_is_no_service_is_said_so(llmctl: Run, service: A
     )
     assert ended.code == 1
     assert "is not this service (HTTP 404)" in ended.err
+
+
+async def test_every_line_has_a_key_of_its_own(llmctl: Run, service: Any) -> None:
+    """The same text twice is two requests, and a 503 is answered with the same key."""
+    service.full_times = 1
+    ended = await llmctl(
+        *("submit", "--file", "-", "--concurrency", "1", "--callback-topic", "t", "--url", service.url),
+        stdin=as_lines(GOOD, GOOD),
+    )
+    assert (ended.code, len(service.bodies)) == (0, 2)
+    first, again, second = service.keys
+    assert first == again != second
+    assert all(UUID(key).version == 4 for key in service.keys)
+
+
+@pytest.mark.parametrize("form", ["file", "one"])
+async def test_a_lost_answer_is_asked_for_again(
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str, form: str
+) -> None:
+    """The connection breaks after acceptance: the request is sent again under its key and accepted once."""
+    service.lost_answers = 2
+    one = ("--prompt", "p", "--essay-a", "-", "--essay-b", "/dev/null")
+    ended = await llmctl(
+        *("submit", "--wait", "--callback-topic", topic, "--url", service.url),
+        *("--bootstrap-servers", bootstrap_servers),
+        *(("--file", "-") if form == "file" else one),
+        stdin=as_lines(GOOD),
+    )
+    (document,) = (json.loads(line) for line in ended.out.splitlines())
+    assert (ended.code, document["status"], len(service.bodies)) == (0, "success", 1)
+    assert len(service.keys) == 3
+    assert len(set(service.keys)) == 1
+    assert document["queue_id"] == service.accepted[service.keys[0]]["queue_id"]
+
+
+async def test_a_service_that_loses_every_answer_is_given_up(llmctl: Run, service: Any) -> None:
+    """Asking again has an end, and then it is said that nothing is known: code 3."""
+    service.lost_answers = 10_000
+    service.calls_back = False
+    ended = await llmctl(
+        *("submit", "--prompt", "p", "--essay-a", "-", "--essay-b", "/dev/null"),
+        *("--callback-topic", "t", "--url", service.url),
+        stdin=b"a",
+    )
+    assert (ended.code, ended.out) == (3, "")
+    assert "whether that request was accepted is unknown" in ended.err
+    assert (len(set(service.keys)), len(service.bodies)) == (1, 1)
+
+
+async def test_a_conflict_is_a_refusal(llmctl: Run, service: Any) -> None:
+    """A 409 is not tried again; it is reported as what it is."""
+    service.conflicts = True
+    ended = await llmctl(
+        "submit", "--file", "-", "--callback-topic", "t", "--url", service.url, stdin=as_lines(GOOD)
+    )
+    document = json.loads(ended.out)
+    assert (ended.code, document["status"], len(service.keys)) == (1, "refused", 1)
+    assert document["error"]["error_code"] == "LLM_IDEMPOTENCY_CONFLICT"

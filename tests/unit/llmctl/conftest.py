@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -78,3 +79,12 @@ def record_of() -> Callable[..., CallbackRecord]:
 def callback() -> CallbackRecord:
     """The success of request q-1."""
     return make_record()
+
+
+@pytest.fixture(autouse=True)
+def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file of contexts instead of the developer's own; a test writes into it what it needs."""
+    path = tmp_path / "llmctl.toml"
+    path.touch(mode=0o600)
+    monkeypatch.setenv("LLMCTL_CONFIG", str(path))
+    return path

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from service.queues.backlog import AGING_SECONDS, Backlog, Waiting
 
-
 FOREVER = 1e12
 
 

@@ -1,0 +1,280 @@
+"""The callback: all of an answer or an error, within the bounds that its readers rely on."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.errors import ErrorDetail
+from service.contracts.events import (
+    MAX_JUSTIFICATION_CHARACTERS,
+    ComparisonResultEnvelope,
+    EventEnvelope,
+    LLMComparisonResultV1,
+    TokenUsage,
+)
+
+Fields = dict[str, Any]
+
+COUNTS = st.integers(0, 10**9)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+FACTS = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text(), max_size=3)
+ERRORS = st.builds(
+    ErrorDetail,
+    error_code=st.sampled_from(LLMErrorCode),
+    message=st.text(min_size=1, max_size=1000),
+    correlation_id=st.uuids(),
+    timestamp=MOMENTS,
+    service=st.text(),
+    operation=st.text(),
+    details=FACTS,
+)
+SUCCESS: dict[str, st.SearchStrategy[Any]] = {
+    "winner": st.sampled_from(EssayComparisonWinner),
+    "justification": st.text(max_size=MAX_JUSTIFICATION_CHARACTERS),
+    "confidence": st.floats(0, 1),
+}
+COMMON: dict[str, st.SearchStrategy[Any]] = {
+    "request_id": st.text(),
+    "correlation_id": st.uuids(),
+    "provider": st.sampled_from(LLMProviderType),
+    "model": st.text(),
+    "response_time_ms": COUNTS,
+    "token_usage": st.builds(TokenUsage, prompt_tokens=COUNTS, completion_tokens=COUNTS, total_tokens=COUNTS),
+    "cost_estimate": st.floats(0, 1e9),
+    "requested_at": MOMENTS,
+    "completed_at": MOMENTS,
+    "trace_id": st.none() | st.text(),
+    "request_metadata": FACTS,
+}
+RESULTS = st.builds(LLMComparisonResultV1, **COMMON, **SUCCESS) | st.builds(
+    LLMComparisonResultV1, **COMMON, error_detail=ERRORS
+)
+ENVELOPES = st.builds(
+    EventEnvelope[LLMComparisonResultV1],
+    event_id=st.uuids(),
+    event_type=st.text(),
+    event_timestamp=MOMENTS,
+    source_service=st.text(),
+    schema_version=st.integers(1, 100),
+    correlation_id=st.uuids(),
+    data=RESULTS,
+    metadata=FACTS,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(envelope=ENVELOPES)
+def test_an_event_survives_json(envelope: EventEnvelope[LLMComparisonResultV1]) -> None:
+    """Any valid event is read back as it was written, and writes the very same bytes again."""
+    written = envelope.model_dump_json()
+    again = ComparisonResultEnvelope.model_validate_json(written)
+    assert again == envelope
+    assert again.model_dump_json() == written
+
+
+def test_an_answer_is_a_success_or_an_error(success_fields: Fields, failure_fields: Fields) -> None:
+    """The two properties say which of the two it is."""
+    success = LLMComparisonResultV1.model_validate(success_fields)
+    failure = LLMComparisonResultV1.model_validate(failure_fields)
+    assert (success.is_success, success.is_error) == (True, False)
+    assert (failure.is_success, failure.is_error) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"confidence": 0},
+        {"confidence": 1},
+        {"justification": "x" * 500},
+        {"justification": ""},
+        {"justification": "🙂" * 500},
+        {"cost_estimate": 0},
+        {"response_time_ms": 0},
+        {"token_usage": {}},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_an_answer_may_hold(change: Fields, success_fields: Fields) -> None:
+    """The bounds themselves are still inside."""
+    LLMComparisonResultV1.model_validate({**success_fields, **change})
+
+
+BOTH = "Cannot have both success fields and error_detail"
+NEITHER = "Must have either success fields or error_detail"
+HALF = r"All success fields \(winner, justification, confidence\) must be set together"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"winner": None, "justification": None, "confidence": None}, NEITHER),
+        ({"winner": None}, NEITHER),
+        ({"winner": None, "confidence": None}, NEITHER),
+        ({"justification": None}, HALF),
+        ({"confidence": None}, HALF),
+        ({"justification": None, "confidence": None}, HALF),
+    ],
+    ids=str,
+)
+def test_half_a_success_is_refused(change: Fields, reason: str, success_fields: Fields) -> None:
+    """Winner, justification and confidence come together or not at all."""
+    with pytest.raises(ValidationError, match=reason):
+        LLMComparisonResultV1.model_validate({**success_fields, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"winner": "essay_a", "justification": "It is better.", "confidence": 1.0},
+        {"winner": "essay_a"},
+        {"justification": "It is better."},
+        {"justification": ""},
+        {"confidence": 0.0},
+    ],
+    ids=str,
+)
+def test_an_error_holds_nothing_of_a_success(change: Fields, failure_fields: Fields) -> None:
+    """Nobody can take a failed comparison for an answered one."""
+    with pytest.raises(ValidationError, match=BOTH):
+        LLMComparisonResultV1.model_validate({**failure_fields, **change})
+
+
+RESULT_REFUSED: list[tuple[str, Any]] = [
+    ("winner", "tie"),
+    ("winner", "Essay A"),
+    ("justification", "x" * 501),
+    ("justification", 5),
+    ("confidence", 1.01),
+    ("confidence", -0.01),
+    ("confidence", math.nan),
+    ("confidence", math.inf),
+    ("confidence", "high"),
+    ("provider", "acme"),
+    ("provider", None),
+    ("model", None),
+    ("request_id", None),
+    ("request_id", 7),
+    ("correlation_id", "x"),
+    ("response_time_ms", -1),
+    ("response_time_ms", 1.5),
+    ("token_usage", None),
+    ("token_usage", {"prompt_tokens": -1}),
+    ("token_usage", {"completion_tokens": -1}),
+    ("token_usage", {"total_tokens": -1}),
+    ("token_usage", {"total_tokens": 1.5}),
+    ("cost_estimate", -0.01),
+    ("cost_estimate", math.inf),
+    ("cost_estimate", math.nan),
+    ("cost_estimate", None),
+    ("requested_at", "yesterday"),
+    ("completed_at", None),
+    ("trace_id", 7),
+    ("request_metadata", None),
+    ("request_metadata", []),
+    ("error_detail", "it failed"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), RESULT_REFUSED, ids=lambda value: str(value)[:20])
+def test_an_answer_must_not_hold(field: str, value: Any, success_fields: Fields) -> None:
+    """Each fault alone is enough, and is found where it is."""
+    with pytest.raises(ValidationError) as refused:
+        LLMComparisonResultV1.model_validate({**success_fields, field: value})
+    assert {fault["loc"][0] for fault in refused.value.errors()} == {field}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "request_id",
+        "correlation_id",
+        "provider",
+        "model",
+        "response_time_ms",
+        "cost_estimate",
+        "requested_at",
+        "completed_at",
+    ],
+)
+def test_an_answer_needs(field: str, success_fields: Fields) -> None:
+    """What both kinds of answer share has no default."""
+    del success_fields[field]
+    with pytest.raises(ValidationError) as refused:
+        LLMComparisonResultV1.model_validate(success_fields)
+    assert [(fault["type"], fault["loc"]) for fault in refused.value.errors()] == [("missing", (field,))]
+
+
+ENVELOPE_REFUSED: list[tuple[str, Any]] = [
+    ("event_id", "1"),
+    ("event_id", None),
+    ("event_type", None),
+    ("event_type", 1),
+    ("event_timestamp", "soon"),
+    ("source_service", None),
+    ("schema_version", 0),
+    ("schema_version", "one"),
+    ("schema_version", None),
+    ("correlation_id", "x"),
+    ("data", None),
+    ("data", []),
+    ("data", {}),
+    ("metadata", None),
+    ("metadata", "x"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ENVELOPE_REFUSED, ids=str)
+def test_an_envelope_must_not_hold(field: str, value: Any, envelope_fields: Fields) -> None:
+    """An envelope of another shape is told from one of ours."""
+    EventEnvelope[LLMComparisonResultV1].model_validate(envelope_fields)
+    with pytest.raises(ValidationError) as refused:
+        EventEnvelope[LLMComparisonResultV1].model_validate({**envelope_fields, field: value})
+    assert {fault["loc"][0] for fault in refused.value.errors()} == {field}
+
+
+@pytest.mark.parametrize("field", ["event_type", "source_service", "correlation_id", "data"])
+def test_an_envelope_needs(field: str, envelope_fields: Fields) -> None:
+    """What says where an event comes from has no default."""
+    del envelope_fields[field]
+    with pytest.raises(ValidationError) as refused:
+        EventEnvelope[LLMComparisonResultV1].model_validate(envelope_fields)
+    assert [fault["type"] for fault in refused.value.errors()] == ["missing"]
+
+
+def test_an_envelope_of_its_own_is_a_new_event_now(success_fields: Fields) -> None:
+    """Where nothing is said an event gets an identity of its own, the moment and version 1."""
+    fields = {"event_type": "t", "source_service": "s", "correlation_id": success_fields["correlation_id"]}
+    before = datetime.now(UTC)
+    first, second = (
+        EventEnvelope[LLMComparisonResultV1].model_validate({**fields, "data": success_fields})
+        for _ in range(2)
+    )
+    assert first.event_id != second.event_id
+    assert before <= first.event_timestamp <= datetime.now(UTC)
+    assert (first.schema_version, first.metadata) == (1, {})
+
+
+def test_a_reader_looks_past_what_a_later_version_adds(envelope_fields: Fields) -> None:
+    """A new field in an event breaks no consumer that is built on these models."""
+    data = {**envelope_fields["data"], "added_later": 1}
+    envelope = ComparisonResultEnvelope.model_validate({**envelope_fields, "data": data, "added_later": 1})
+    assert envelope.data.winner is EssayComparisonWinner.ESSAY_A
+
+
+def test_an_event_cannot_be_changed(envelope_fields: Fields) -> None:
+    """What travels is frozen, through and through."""
+    envelope = ComparisonResultEnvelope.model_validate(envelope_fields)
+    for model, field in (
+        (envelope, "event_type"),
+        (envelope.data, "model"),
+        (envelope.data.token_usage, "total_tokens"),
+    ):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(model, field, "x")

@@ -1,0 +1,286 @@
+"""What callers send and what they get back: every rule refuses, everything else comes through unchanged."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.contracts.enums import LLMProviderType
+from service.contracts.requests import (
+    MAX_METADATA_DEPTH,
+    MAX_PRIORITY,
+    LLMComparisonRequest,
+    LLMConfigOverrides,
+    LLMQueuedResponse,
+    QueuedRequest,
+)
+
+Fields = dict[str, Any]
+
+TEXTS = st.text(min_size=1).filter(lambda text: not text.isspace())
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+DOCUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+OVERRIDES = st.builds(
+    LLMConfigOverrides,
+    provider_override=st.none() | st.sampled_from(LLMProviderType),
+    model_override=st.none() | st.text(min_size=1, max_size=200),
+    temperature_override=st.none() | st.floats(0, 2),
+    system_prompt_override=st.none() | TEXTS,
+    max_tokens_override=st.none() | st.integers(1, 10**9),
+)
+REQUESTS = st.builds(
+    LLMComparisonRequest,
+    user_prompt=TEXTS,
+    essay_a=TEXTS,
+    essay_b=TEXTS,
+    callback_topic=st.text(min_size=1),
+    llm_config_overrides=st.none() | OVERRIDES,
+    metadata=st.dictionaries(st.text(), DOCUMENTS, max_size=4),
+    correlation_id=st.uuids(),
+    priority=st.integers(0, MAX_PRIORITY),
+    ttl_seconds=st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+)
+
+
+def nest(levels: int) -> Fields:
+    """Metadata of so many levels, its own included, innermost empty."""
+    value: Any = []
+    for _ in range(levels - 2):
+        value = [value]
+    return {"a": value}
+
+
+@settings(deadline=None, max_examples=60)
+@given(request=REQUESTS)
+def test_a_request_survives_json_and_the_queue(request: LLMComparisonRequest) -> None:
+    """A queued request is read back from its row as it was accepted, and writes the very same row again."""
+    now = datetime.now(UTC)
+    queued = QueuedRequest(
+        queue_id="q-1",
+        correlation_id=request.correlation_id,
+        callback_topic=request.callback_topic,
+        request_data=request,
+        queued_at=now,
+        expires_at=now,
+        run_id="run-7",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
+    row = queued.model_dump_json()
+    again = QueuedRequest.model_validate_json(row)
+    assert again == queued
+    assert again.model_dump_json() == row
+
+
+ACCEPTED: list[tuple[str, Fields]] = [
+    ("the lowest priority", {"priority": 0}),
+    ("the highest priority", {"priority": 9}),
+    ("a whole number of seconds", {"ttl_seconds": 1}),
+    ("part of a second", {"ttl_seconds": 0.001}),
+    ("no time to live", {"ttl_seconds": None}),
+    ("no overrides", {"llm_config_overrides": None}),
+    ("empty overrides", {"llm_config_overrides": {}}),
+    ("the lowest temperature", {"llm_config_overrides": {"temperature_override": 0}}),
+    ("the highest temperature", {"llm_config_overrides": {"temperature_override": 2.0}}),
+    ("one token", {"llm_config_overrides": {"max_tokens_override": 1}}),
+    ("the longest model name", {"llm_config_overrides": {"model_override": "m" * 200}}),
+    ("white space around words", {"user_prompt": " \n which? \t"}),
+    ("metadata as deep as it may be", {"metadata": nest(MAX_METADATA_DEPTH)}),
+]
+
+
+@pytest.mark.parametrize("change", [row[1] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
+def test_a_request_may_hold(change: Fields, request_fields: Fields) -> None:
+    """The bounds themselves are still inside."""
+    LLMComparisonRequest.model_validate({**request_fields, **change})
+
+
+REFUSED: list[tuple[str, Fields, tuple[str, ...]]] = [
+    *[
+        (f"{field} {what}", {field: value}, (field,))
+        for field in ("user_prompt", "essay_a", "essay_b")
+        for what, value in [
+            ("empty", ""),
+            ("of blanks", " \t\r\n"),
+            ("of exotic blanks", "\u00a0\u2003\u3000"),
+            ("null", None),
+            ("a number", 3),
+            ("a list", ["text"]),
+            ("bytes", b"text"),
+        ]
+    ],
+    ("topic null", {"callback_topic": None}, ("callback_topic",)),
+    ("topic empty", {"callback_topic": ""}, ("callback_topic",)),
+    ("topic a number", {"callback_topic": 1}, ("callback_topic",)),
+    ("unknown field", {"callback_url": "http://x"}, ("callback_url",)),
+    ("priority above 9", {"priority": 10}, ("priority",)),
+    ("priority below 0", {"priority": -1}, ("priority",)),
+    ("priority in words", {"priority": "3"}, ("priority",)),
+    ("priority true", {"priority": True}, ("priority",)),
+    ("priority of a fraction", {"priority": 1.5}, ("priority",)),
+    ("priority null", {"priority": None}, ("priority",)),
+    ("ttl zero", {"ttl_seconds": 0}, ("ttl_seconds",)),
+    ("ttl negative", {"ttl_seconds": -1}, ("ttl_seconds",)),
+    ("ttl infinite", {"ttl_seconds": float("inf")}, ("ttl_seconds",)),
+    ("ttl not a number", {"ttl_seconds": float("nan")}, ("ttl_seconds",)),
+    ("ttl in words", {"ttl_seconds": "60"}, ("ttl_seconds",)),
+    ("ttl true", {"ttl_seconds": True}, ("ttl_seconds",)),
+    ("correlation id no UUID", {"correlation_id": "42"}, ("correlation_id",)),
+    ("correlation id null", {"correlation_id": None}, ("correlation_id",)),
+    ("metadata null", {"metadata": None}, ("metadata",)),
+    ("metadata a list", {"metadata": []}, ("metadata",)),
+    ("metadata with a key that is no text", {"metadata": {1: 2}}, ("metadata", 1, "[key]")),  # type: ignore[list-item]
+    ("metadata infinite", {"metadata": {"a": [{"b": float("-inf")}]}}, ("metadata",)),
+    ("metadata not a number", {"metadata": {"a": float("nan")}}, ("metadata",)),
+    ("metadata too deep", {"metadata": nest(MAX_METADATA_DEPTH + 1)}, ("metadata",)),
+    ("overrides a text", {"llm_config_overrides": "gpt"}, ("llm_config_overrides",)),
+    *[
+        (f"{field} {value!r:.20}", {"llm_config_overrides": {field: value}}, ("llm_config_overrides", field))
+        for field, value in [
+            ("provider_override", "acme"),
+            ("provider_override", "OPENAI"),
+            ("provider_override", ""),
+            ("provider_override", 1),
+            ("model_override", ""),
+            ("model_override", "m" * 201),
+            ("model_override", 4),
+            ("temperature_override", 2.1),
+            ("temperature_override", -0.1),
+            ("temperature_override", float("nan")),
+            ("temperature_override", "1"),
+            ("temperature_override", True),
+            ("system_prompt_override", ""),
+            ("system_prompt_override", "  "),
+            ("system_prompt_override", 1),
+            ("max_tokens_override", 0),
+            ("max_tokens_override", -5),
+            ("max_tokens_override", 1.5),
+            ("max_tokens_override", "100"),
+            ("max_tokens_override", True),
+            ("top_p_override", 0.5),
+        ]
+    ],
+]
+
+
+@pytest.mark.parametrize(("change", "place"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_a_request_must_not_hold(change: Fields, place: tuple[str, ...], request_fields: Fields) -> None:
+    """Each fault alone is enough, and is found where it is."""
+    with pytest.raises(ValidationError) as refused:
+        LLMComparisonRequest.model_validate({**request_fields, **change})
+    assert [fault["loc"] for fault in refused.value.errors()] == [place]
+
+
+@pytest.mark.parametrize("field", ["user_prompt", "essay_a", "essay_b", "callback_topic"])
+def test_a_request_needs(field: str, request_fields: Fields) -> None:
+    """The four fields have no default; least of all the callback topic."""
+    del request_fields[field]
+    with pytest.raises(ValidationError) as refused:
+        LLMComparisonRequest.model_validate(request_fields)
+    assert [(fault["type"], fault["loc"]) for fault in refused.value.errors()] == [("missing", (field,))]
+
+
+def test_a_request_without_a_correlation_id_gets_its_own(request_fields: Fields) -> None:
+    """Two requests are never taken for one."""
+    first, second = (LLMComparisonRequest.model_validate(request_fields) for _ in range(2))
+    assert isinstance(first.correlation_id, UUID)
+    assert first.correlation_id != second.correlation_id
+
+
+def test_a_request_cannot_be_changed(request_fields: Fields) -> None:
+    """What travels is frozen."""
+    request = LLMComparisonRequest.model_validate(request_fields)
+    with pytest.raises(ValidationError, match="frozen"):
+        request.priority = 3  # type: ignore[misc]
+
+
+def test_the_deepest_metadata_still_fits_the_queue(request_fields: Fields) -> None:
+    """The row wraps metadata deeper than the request did; it must be readable all the same."""
+    deepest = LLMComparisonRequest.model_validate({**request_fields, "metadata": nest(MAX_METADATA_DEPTH)})
+    now = datetime.now(UTC)
+    queued = QueuedRequest(
+        queue_id="q-1",
+        correlation_id=deepest.correlation_id,
+        callback_topic=deepest.callback_topic,
+        request_data=deepest,
+        queued_at=now,
+        expires_at=now,
+    )
+    assert QueuedRequest.model_validate_json(queued.model_dump_json()) == queued
+
+
+def accepted_fields() -> Fields:
+    """The body of a 202."""
+    return {
+        "queue_id": "q-1",
+        "correlation_id": "5f0f6a9e-4f0b-4a53-8a4e-0a4f6f0d2c11",
+        "callback_topic": "results.one",
+        "queue_position": 1,
+        "message": "Queued.",
+    }
+
+
+def test_the_answer_to_an_accepted_request_has_the_promised_shape() -> None:
+    """The 202 has these fields and no others, and reads back."""
+    answer = LLMQueuedResponse.model_validate(accepted_fields())
+    body = answer.model_dump_json()
+    assert json.loads(body) == {**accepted_fields(), "status": "queued"}
+    assert LLMQueuedResponse.model_validate_json(body) == answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "done"},
+        {"queue_position": 0},
+        {"queue_position": "first"},
+        {"correlation_id": "x"},
+        {"queue_id": None},
+        {"callback_topic": None},
+        {"message": None},
+    ],
+    ids=str,
+)
+def test_the_answer_to_an_accepted_request_must_not_hold(change: Fields) -> None:
+    """A 202 that says something else is no 202."""
+    with pytest.raises(ValidationError):
+        LLMQueuedResponse.model_validate({**accepted_fields(), **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"queued_at": "2025-03-14T09:26:53"},
+        {"expires_at": "2025-03-14T09:26:53"},
+        {"expires_at": None},
+        {"request_data": {}},
+        {"request_data": None},
+        {"queue_id": 7},
+        {"correlation_id": "x"},
+        {"callback_topic": None},
+        {"run_id": 7},
+    ],
+    ids=str,
+)
+def test_a_queued_request_must_not_hold(change: Fields, request_fields: Fields) -> None:
+    """A row that lacks its deadline, its zone or its request is not worked on."""
+    fields = {
+        "queue_id": "q-1",
+        "correlation_id": "5f0f6a9e-4f0b-4a53-8a4e-0a4f6f0d2c11",
+        "callback_topic": "results.one",
+        "request_data": request_fields,
+        "queued_at": "2025-03-14T09:26:53Z",
+        "expires_at": "2025-03-15T09:26:53Z",
+    }
+    QueuedRequest.model_validate(fields)
+    with pytest.raises(ValidationError) as refused:
+        QueuedRequest.model_validate({**fields, **change})
+    assert {fault["loc"][0] for fault in refused.value.errors()} == set(change)

@@ -1,0 +1,138 @@
+"""Whether a failed attempt is repeated: never too often, too soon or too late."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.contracts.error_codes import LLMErrorCode
+from service.core.errors import ProviderFailure
+from service.core.retry import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, GiveUp, RetryLater, decide
+
+
+def failure(*, retryable: bool = True, retry_after_seconds: float | None = None) -> ProviderFailure:
+    """A failed attempt."""
+    return ProviderFailure(
+        LLMErrorCode.PROVIDER_UNAVAILABLE,
+        "The provider cannot be reached.",
+        retryable=retryable,
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+@pytest.mark.parametrize(
+    ("attempt", "random", "expected_seconds"),
+    [
+        (1, 0.0, 0.0),
+        (1, 0.5, 0.25),
+        (2, 0.5, 0.5),
+        (3, 0.5, 1.0),
+        (6, 0.5, 8.0),
+        (7, 0.5, 15.0),
+        (8, 0.5, 15.0),
+        (5_000, 0.5, 15.0),
+    ],
+)
+def test_the_wait_doubles_up_to_its_limit(
+    attempt: int, random: float, expected_seconds: float, now: datetime
+) -> None:
+    """Full jitter below a ceiling of 0.5, 1, 2 ... 16, 30, 30 seconds."""
+    decision = decide(
+        failure(),
+        attempt=attempt,
+        max_attempts=10_000,
+        now=now,
+        expires_at=now + timedelta(hours=1),
+        random=random,
+    )
+    assert decision == RetryLater(expected_seconds)
+
+
+@pytest.mark.parametrize(
+    ("what", "failed", "attempt", "seconds_left"),
+    [
+        ("not retryable", failure(retryable=False), 1, 3600),
+        ("not retryable though it names a time", failure(retryable=False, retry_after_seconds=1), 1, 3600),
+        ("the last attempt", failure(), 5, 3600),
+        ("beyond the last attempt", failure(), 6, 3600),
+        ("no time left", failure(), 1, 0),
+        ("past the deadline", failure(), 1, -1),
+        ("the wait ends with the deadline", failure(), 1, 0.25),
+        ("the provider asks for longer than there is", failure(retry_after_seconds=60), 1, 60),
+        ("the provider asks for centuries", failure(retry_after_seconds=1e20), 1, 3600),
+        ("the provider asks for ever", failure(retry_after_seconds=float("inf")), 1, 3600),
+    ],
+)
+def test_no_further_attempt_where(
+    what: str, failed: ProviderFailure, attempt: int, seconds_left: float, now: datetime
+) -> None:
+    """The failure becomes the answer at once instead of after a wait in vain."""
+    decision = decide(
+        failed,
+        attempt=attempt,
+        max_attempts=5,
+        now=now,
+        expires_at=now + timedelta(seconds=seconds_left),
+        random=0.5,
+    )
+    assert decision == GiveUp(), what
+
+
+@pytest.mark.parametrize(
+    ("retry_after_seconds", "expected_seconds"),
+    [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (0.3, 0.3), (40.0, 40.0), (-5.0, 0.25)],
+)
+def test_the_provider_can_only_lengthen_the_wait(
+    retry_after_seconds: float | None, expected_seconds: float, now: datetime
+) -> None:
+    """The longer of the two waits counts, also beyond our own limit."""
+    decision = decide(
+        failure(retry_after_seconds=retry_after_seconds),
+        attempt=1,
+        max_attempts=5,
+        now=now,
+        expires_at=now + timedelta(hours=1),
+        random=0.5,
+    )
+    assert decision == RetryLater(expected_seconds)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    retryable=st.booleans(),
+    retry_after_seconds=st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 120),
+    attempt=st.integers(1, 5_000) | st.integers(1, 7),
+    max_attempts=st.integers(1, 5_000) | st.integers(1, 7),
+    left=st.timedeltas(timedelta(days=-2), timedelta(days=3650))
+    | st.timedeltas(timedelta(0), timedelta(minutes=2)),
+    random=st.floats(0, 1, exclude_max=True),
+)
+def test_a_repeated_attempt_keeps_every_promise(
+    retryable: bool,
+    retry_after_seconds: float | None,
+    attempt: int,
+    max_attempts: int,
+    left: timedelta,
+    random: float,
+    now: datetime,
+) -> None:
+    """Never of what cannot succeed, never more than allowed, never too late, never sooner than asked for."""
+    decision = decide(
+        failure(retryable=retryable, retry_after_seconds=retry_after_seconds),
+        attempt=attempt,
+        max_attempts=max_attempts,
+        now=now,
+        expires_at=now + left,
+        random=random,
+    )
+    ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(attempt - 1, 60))
+    if isinstance(decision, RetryLater):
+        assert retryable
+        assert attempt < max_attempts
+        assert 0 <= decision.after_seconds < left.total_seconds()
+        assert not decision.after_seconds < (retry_after_seconds or 0)
+        assert decision.after_seconds <= max(ceiling, retry_after_seconds or 0)
+    else:
+        in_time = max(random * ceiling, retry_after_seconds or 0) < left.total_seconds()
+        assert not (retryable and attempt < max_attempts and in_time)
