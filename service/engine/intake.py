@@ -72,7 +72,7 @@ class Intake:
     async def submit(self, request: LLMComparisonRequest, submission: Submission) -> LLMQueuedResponse:
         """Returns once the request is durable. Raises `Refused`; then nothing of it was kept."""
         self.check_phase()
-        await self._check_topic(request.callback_topic, submission.caller)
+        await self.check_topic(request.callback_topic, submission.caller)
         self._router.choose(request.llm_config_overrides)
         async with self._idempotency.hold(submission) as receipt:
             if receipt is not None:
@@ -105,7 +105,8 @@ class Intake:
             traceparent=submission.traceparent,
         )
 
-    async def _check_topic(self, topic: str, caller: str | None) -> None:
+    async def check_topic(self, topic: str, caller: str | None) -> None:
+        """Raises `Refused` unless the caller may have its callback on this topic and it exists."""
         self._topics(caller).check(topic)
         try:
             exists = await self._directory.exists(topic)

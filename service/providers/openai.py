@@ -170,7 +170,7 @@ class OpenAIProvider:
         )
         request_id = self._clean(answer.headers.get("x-request-id"))
         if request_id is not None:
-            failed.details["request_id"] = request_id
+            failed.details["provider_request_id"] = request_id
         content = _read_content(document, failed)
         try:
             judgement = read_judgement(content)

@@ -98,7 +98,7 @@ def explain(refusal: Refusal, verdict: Verdict) -> ProviderFailure:
         "vendor_code": refusal.vendor_code,
         "vendor_type": refusal.vendor_type,
         "parameter": refusal.parameter,
-        "request_id": refusal.request_id,
+        "provider_request_id": refusal.request_id,
         "quota_used_up": verdict.quota_used_up or None,
     }
     return ProviderFailure(

@@ -6,6 +6,7 @@ once with its limit kept while reading, and parsed once from its bytes.
 
 import re
 import time
+from typing import Any
 from uuid import UUID
 
 from starlette.datastructures import Headers
@@ -30,6 +31,7 @@ from service.web.errors import JSON, render_refusal
 
 OPERATION = "submit_comparison"
 
+_TOPIC_CODES = {LLMErrorCode.CALLBACK_TOPIC_MISSING, LLMErrorCode.INVALID_CALLBACK_TOPIC}
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 # W3C Trace Context, version 00: ids of all zeros are invalid and the header is to be ignored then.
@@ -62,7 +64,8 @@ class ComparisonEndpoint:
             _check_content_type(request.headers)
             if malformed is not None:
                 raise malformed
-            comparison = _adopt_correlation_id(read_request(document), document, request.headers)
+            comparison = await self._read_request(document, caller)
+            comparison = _adopt_correlation_id(comparison, document, request.headers)
             correlation_id = comparison.correlation_id
             submission = _read_submission(request.headers, document, caller)
             accepted = await self._intake.submit(comparison, submission)
@@ -75,6 +78,15 @@ class ComparisonEndpoint:
             )
         self._meter.accepted(time.perf_counter() - started)
         return Response(accepted.model_dump_json(), status_code=202, media_type=JSON)
+
+    async def _read_request(self, document: dict[str, Any], caller: str | None) -> LLMComparisonRequest:
+        try:
+            return read_request(document)
+        except Refused as refused:
+            if refused.code not in _TOPIC_CODES:
+                # A topic that cannot be had matters more than what is wrong with the rest.
+                await self._intake.check_topic(document["callback_topic"], caller)
+            raise
 
     async def _read_body(self, request: Request) -> bytes:
         declared = request.headers.get("content-length", "")

@@ -163,6 +163,16 @@ PRECEDENCE: list[tuple[str, list[Change], str]] = [
     ),
     ("topic before prompt", [drop("callback_topic"), put("user_prompt", "")], "LLM_CALLBACK_TOPIC_MISSING"),
     (
+        "absent topic before prompt",
+        [put("callback_topic", "results.absent"), put("user_prompt", "")],
+        "LLM_INVALID_CALLBACK_TOPIC",
+    ),
+    (
+        "internal topic before unknown field",
+        [put("callback_topic", "_internal"), put("unknown", 1)],
+        "LLM_INVALID_CALLBACK_TOPIC",
+    ),
+    (
         "prompt before configuration",
         [put("essay_a", ""), put("llm_config_overrides", {"temperature_override": 9})],
         "LLM_INVALID_PROMPT",

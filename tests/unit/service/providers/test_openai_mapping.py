@@ -77,7 +77,7 @@ async def test_refusal(
     failure = await fail(provider, make_call())
     assert (failure.code, failure.retryable) == (code, retryable)
     assert failure.details["status"] == status
-    assert failure.details["request_id"] == "req_42"
+    assert failure.details["provider_request_id"] == "req_42"
     assert failure.details.get("vendor_code") == vendor_code
     assert failure.model == "gpt-4o-mini"
     assert f"status {status}" in failure.message

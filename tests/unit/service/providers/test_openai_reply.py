@@ -128,7 +128,7 @@ async def test_unusable_answer(
     assert failure.usage.cost_usd > 0
     assert failure.model == "gpt-4o-mini-2024-07-18"
     assert not failure.may_be_billed
-    assert failure.details["request_id"] == "req_9"
+    assert failure.details["provider_request_id"] == "req_9"
     assert not any(secret in repr(failure) + str(failure) for secret in secrets)
 
 
