@@ -92,8 +92,8 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
     server = Server(service.app)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(_owned("web", server.serve([listener])), name="web")
-        background = [
-            tasks.create_task(_owned(name, work), name=name)
+        background = {
+            name: tasks.create_task(_owned(name, work), name=name)
             for name, work in (
                 ("publisher", service.publisher.run()),
                 ("topics", service.directory.run()),
@@ -102,7 +102,7 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
                 ("reaper", service.reaper.run()),
                 ("drain", service.drain.run()),
             )
-        ]
+        }
         await server.listening.wait()
         service.gate.advance(Phase.READY)
         _settle_garbage_collector()
@@ -113,7 +113,11 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
         service.gate.advance(Phase.STOPPED)
         server.stop()
         await serving
-        for task in background:
+        # The publisher still sends what is pending; the relay lives on, to delete what is acknowledged.
+        background["publisher"].cancel()
+        await service.publisher.close()
+        await service.relay.settle()
+        for task in background.values():
             task.cancel()
     return EXIT_DONE if drained else EXIT_CUT_OFF
 

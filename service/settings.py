@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=1_048_576, gt=0, description="Limit on a request's body")
     drain_timeout_seconds: float = Field(
-        default=300, ge=0, description="Limit on finishing started calls when the service stops"
+        default=300, ge=0, le=86_400, description="Limit on finishing started calls when the service stops"
     )
 
     default_llm_provider: LLMProviderType = Field(
@@ -145,7 +145,11 @@ class Settings(BaseSettings):
     @field_validator("api_tokens", "admin_token")
     @classmethod
     def _drop_empty(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value is not None and value.get_secret_value().strip() else None
+        if value is None or not value.get_secret_value().strip():
+            return None
+        if not _split_commas(value.get_secret_value()):
+            raise ValueError("holds no token; unset it, or write one")
+        return value
 
     @model_validator(mode="after")
     def _check_callers(self) -> Self:
@@ -198,6 +202,10 @@ def load_settings() -> Settings:
     """Reads the settings. Raises `SettingsInvalid` with one line that names the first wrong one."""
     try:
         return Settings(caller_allowlists=_read_allowlists_of_callers())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            "The file .env in the working directory cannot be read as UTF-8 text."
+        ) from error
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         problem = fault["msg"].removeprefix("Value error, ")

@@ -44,7 +44,7 @@ async def drain_in_flight_requests(processor: QueueProcessorProtocol, timeout_mi
     """
     _log.info("Starting graceful shutdown - draining in-flight requests")
     await processor.stop_accepting_requests()
-    deadline = time.monotonic() + timedelta(minutes=timeout_minutes).total_seconds()
+    deadline = time.monotonic() + timeout_minutes * 60
     next_report = time.monotonic() + REPORT_EVERY_SECONDS
     while processor.has_in_flight_requests():
         now = time.monotonic()
@@ -140,6 +140,7 @@ class DrainController:
     def resume(self) -> None:
         """Takes a drain back: requests are accepted and claimed again."""
         self._gate.advance(Phase.READY)
+        self._ordered.clear()
         self._stop_waiting()
         self._state = DrainState.NONE
         self._started_at = self._timeout_seconds = None

@@ -74,12 +74,21 @@ class Intake:
         self.check_phase()
         await self.check_topic(request.callback_topic, submission.caller)
         self._router.choose(request.llm_config_overrides)
-        async with self._idempotency.hold(submission) as receipt:
-            if receipt is not None:
-                return _answer_again(receipt)
-            self._check_room()
-            queued = self._make_queued(request, submission)
-            position = await self._put(queued)
+        try:
+            async with self._idempotency.hold(submission) as receipt:
+                if receipt is not None:
+                    return _answer_again(receipt)
+                # Again, because a drain may have begun while the topic was looked for: drained is drained.
+                self.check_phase()
+                self._check_room()
+                queued = self._make_queued(request, submission)
+                position = await self._put(queued)
+        except QueueUnavailable as error:
+            raise Refused(
+                LLMErrorCode.INTERNAL_ERROR,
+                "The durable queue cannot be written at the moment; nothing was accepted. Try again later.",
+                retry_after_seconds=QUEUE_UNAVAILABLE_RETRY_SECONDS,
+            ) from error
         return LLMQueuedResponse(
             queue_id=queued.queue_id,
             correlation_id=queued.correlation_id,
@@ -137,12 +146,6 @@ class Intake:
         self._being_written += 1
         try:
             return await self._queue.put(queued)
-        except QueueUnavailable as error:
-            raise Refused(
-                LLMErrorCode.INTERNAL_ERROR,
-                "The durable queue cannot be written at the moment; nothing was accepted. Try again later.",
-                retry_after_seconds=QUEUE_UNAVAILABLE_RETRY_SECONDS,
-            ) from error
         finally:
             self._being_written -= 1
 

@@ -116,7 +116,7 @@ class Operations:
                 "state": drain.state.value,
                 "started_at": None if drain.started_at is None else drain.started_at.isoformat(),
                 "timeout_seconds": drain.timeout_seconds,
-                "remaining": drain.in_flight + drain.outbox,
+                "remaining": self._drain.in_flight_count(),
             },
         }
 

@@ -84,9 +84,19 @@ class Pool:
                 claiming.cancel()
         if self._gate.claiming:
             return claims
-        for claim in claims:
-            await self._queue.unclaim(claim)
+        for claim in reversed(claims):
+            await self._give_back(claim)
         return ()
+
+    async def _give_back(self, claim: Claim) -> None:
+        while True:
+            try:
+                await self._queue.unclaim(claim)
+            except QueueUnavailable as error:
+                _log.critical("claim cannot be given back, will be tried again", error=str(error))
+                await asyncio.sleep(CLAIM_AGAIN_SECONDS)
+            else:
+                return
 
     async def _work(self, claim: Claim) -> None:
         try:

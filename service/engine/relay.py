@@ -21,6 +21,7 @@ UNCONFIRMED_AFTER_SECONDS = 10.0
 """A send that the broker has not acknowledged by then is counted as failed, and goes on being waited for."""
 SEND_AGAIN_SECONDS = 5.0
 FORGET_AGAIN_SECONDS = 1.0
+SETTLE_SECONDS = 0.05
 
 _log = structlog.get_logger("service.relay")
 
@@ -67,6 +68,13 @@ class Relay:
                 self._pending += len(entries)
                 for entry in entries:
                     sends.create_task(self._deliver(entry), name=f"callback-{entry.callback.queue_id}")
+
+    async def settle(self) -> None:
+        """Deletes what was acknowledged while the publisher closed: the next start must not send it again."""
+        await asyncio.sleep(SETTLE_SECONDS)  # the acks that came last are on their way through the loop
+        batch, self._acknowledged = self._acknowledged, []
+        if batch:
+            await self._outbox.delivered(batch)
 
     async def _deliver(self, entry: OutboxEntry) -> None:
         callback = entry.callback

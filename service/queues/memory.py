@@ -85,6 +85,7 @@ class MemoryQueue:
         self._backlog = Backlog()
         self._rows: dict[int, _Row] = {}
         self._claimed: set[int] = set()
+        self._resting: set[int] = set()
         self._filled = asyncio.Event()
         self._sequences = itertools.count(1)
 
@@ -151,6 +152,7 @@ class MemoryQueue:
     async def retry(self, claim: Claim, after_seconds: float, spent: Spent) -> None:
         """Gives a request back for another attempt, not before `after_seconds`."""
         self._rows[claim.sequence].spent = spent
+        self._resting.add(claim.sequence)
         asyncio.get_running_loop().call_later(after_seconds, self._restore, claim.sequence)
 
     async def complete(self, claim: Claim, callback: Callback) -> None:
@@ -164,10 +166,12 @@ class MemoryQueue:
 
     def stats(self) -> MemoryQueueStats:
         """How the queue stands at this moment."""
-        oldest = self._backlog.oldest_accepted_unix_seconds()
+        ages = [self._rows[sequence].waiting.accepted_unix_seconds for sequence in self._resting]
+        head = self._backlog.oldest_accepted_unix_seconds()
+        oldest = min(ages if head is None else [*ages, head], default=None)
         return MemoryQueueStats(
-            waiting=len(self._backlog),
-            claimed=len(self._claimed),
+            waiting=len(self._backlog) + len(self._resting),
+            claimed=len(self._claimed) - len(self._resting),
             oldest_accepted_at=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
         )
 
@@ -177,5 +181,6 @@ class MemoryQueue:
 
     def _restore(self, sequence: int) -> None:
         self._claimed.discard(sequence)
+        self._resting.discard(sequence)
         self._backlog.restore(self._rows[sequence].waiting)
         self._filled.set()

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import orjson
+import structlog
 
 from service.contracts.codec import SealedEnvelope
 from service.contracts.error_codes import LLMErrorCode
@@ -72,6 +73,9 @@ class SqliteQueueStats:
     claimed: int
     oldest_accepted_at: datetime | None
     usable: bool
+
+
+_log = structlog.get_logger("service.queue")
 
 
 class _Pending(NamedTuple):
@@ -157,6 +161,7 @@ class SqliteQueue:
         self._backlog = Backlog()
         self._filled = asyncio.Event()
         self._claimed: dict[int, Waiting] = {}
+        self._resting: dict[int, Waiting] = {}
         self._sequences: Iterator[int] = itertools.count(1)
 
     async def open(self) -> None:
@@ -242,12 +247,14 @@ class SqliteQueue:
         try:
             rows = {row[0]: row for row in await asyncio.shield(read)}
         except asyncio.CancelledError:
-            read.add_done_callback(lambda _: self._abandon(taken, uncount=counting is not None))
+            read.add_done_callback(
+                lambda done: self._abandon(taken, uncount=counting is not None and done.exception() is None)
+            )
             raise
         except BaseException:
             self._restore(taken)
             raise
-        return [_read_claim(rows[sequence]) for sequence in sequences]
+        return [claim for sequence in sequences if (claim := _try_read_claim(rows[sequence])) is not None]
 
     async def unclaim(self, claim: Claim) -> None:
         """Gives back a claim whose attempt did not start."""
@@ -261,6 +268,7 @@ class SqliteQueue:
         waiting = self._claimed[claim.sequence]
 
         def restore_later() -> None:
+            self._resting[claim.sequence] = waiting
             asyncio.get_running_loop().call_later(after_seconds, self._restore, [waiting])
 
         await self._file.submit(
@@ -301,10 +309,12 @@ class SqliteQueue:
 
     def stats(self) -> SqliteQueueStats:
         """How the queue stands at this moment."""
-        oldest = self._backlog.oldest_accepted_unix_seconds()
+        ages = [waiting.accepted_unix_seconds for waiting in self._resting.values()]
+        head = self._backlog.oldest_accepted_unix_seconds()
+        oldest = min(ages if head is None else [*ages, head], default=None)
         return SqliteQueueStats(
-            waiting=len(self._backlog),
-            claimed=len(self._claimed),
+            waiting=len(self._backlog) + len(self._resting),
+            claimed=len(self._claimed) - len(self._resting),
             oldest_accepted_at=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
             usable=self._file.usable,
         )
@@ -316,6 +326,7 @@ class SqliteQueue:
     def _restore(self, taken: Sequence[Waiting]) -> None:
         for waiting in reversed(taken):
             self._claimed.pop(waiting.sequence, None)
+            self._resting.pop(waiting.sequence, None)
             self._backlog.restore(waiting)
         self._filled.set()
 
@@ -325,6 +336,17 @@ class SqliteQueue:
             [Statement(_UNCOUNT_ATTEMPT, (waiting.sequence,)) for waiting in taken] if uncount else (),
             on_commit=lambda: self._restore(taken),
         )
+
+
+def _try_read_claim(row: Row) -> Claim | None:
+    """A row that another version wrote stays in the file, claimed, and holds up no other."""
+    try:
+        return _read_claim(row)
+    except (ValueError, TypeError, KeyError) as error:
+        _log.critical(
+            "queued request cannot be read and stays in the file", sequence=row[0], error=type(error).__name__
+        )
+        return None
 
 
 def _read_claim(row: Row) -> Claim:

@@ -88,7 +88,7 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.resolve()  # the lock is by name: a link must not be a second name
         self._lock_descriptor: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
@@ -236,10 +236,14 @@ class SqliteFile:
             self._run(batch)
             self.usable = True
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller learns of it and the writer lives
-            if len(batch) == 1:
-                self.usable = not isinstance(error, sqlite3.OperationalError | OSError)
-                batch[0].error = QueueUnavailable(f"The queue file {self.path} cannot be written: {error}.")
-                batch[0].error.__cause__ = error
+            self.usable = not isinstance(error, sqlite3.OperationalError | OSError)
+            if len(batch) == 1 or not self.usable:
+                # It is the file, not one operation: trying each by itself would only wait once for each.
+                for operation in batch:
+                    operation.error = QueueUnavailable(
+                        f"The queue file {self.path} cannot be written: {error}."
+                    )
+                    operation.error.__cause__ = error
                 return
             for operation in batch:
                 self._commit([operation])

@@ -1,5 +1,6 @@
 """The service's Prometheus metrics. No label takes a value that a caller can invent without bound."""
 
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -20,6 +21,7 @@ from service.telemetry.figures import FAST_SECONDS, SLOW_SECONDS, Figures
 
 OTHER = "other"
 MAX_TOPIC_LABELS = 200
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 CIRCUIT_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
@@ -145,7 +147,8 @@ class Metrics:
     ) -> None:
         """A call to a provider came back."""
         self._calls.labels(provider.value, "success" if failure is None else failure.value).inc()
-        shown = model if model in self._model_names else OTHER
+        family = _DATED.sub("", model)  # providers answer with a dated name of what was asked
+        shown = family if family in self._model_names else OTHER
         self._provider_seconds.labels(provider.value, shown).observe(seconds)
         self.figures.provider.observe(seconds)
         self.figures.of_provider(provider).finish(failure)

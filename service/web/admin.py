@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import StreamingResponse
 
 from service.contracts.error_codes import LLMErrorCode
@@ -18,6 +18,7 @@ from service.web.credentials import Credentials
 from service.web.errors import JSON
 
 STREAM_EVERY_SECONDS = 0.5
+MAX_ORDER_BYTES = 4096
 
 
 class DrainOrder(BaseModel):
@@ -53,9 +54,14 @@ def create_admin_router(
             _stream(operations), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
-    @router.post("/drain", status_code=202, summary="Accept nothing more and finish what was started")
-    async def answer_drain_order(order: DrainOrder | None = None) -> Response:
-        order = order or DrainOrder()
+    @router.post(
+        "/drain",
+        status_code=202,
+        summary="Accept nothing more and finish what was started",
+        openapi_extra={"requestBody": {"content": {JSON: {"schema": DrainOrder.model_json_schema()}}}},
+    )
+    async def answer_drain_order(request: Request) -> Response:
+        order = await _read_order(request)
         _check_running(operations, drain)
         drain.start(order.timeout_seconds, until_empty=order.until_empty)
         return _json(_describe(drain.report()), status=202)
@@ -71,6 +77,27 @@ def create_admin_router(
         return _json(_describe(drain.report()))
 
     return router
+
+
+async def _read_order(request: Request) -> DrainOrder:
+    """Reads the body by hand: FastAPI would read all of it before the token is checked, whatever its size."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ORDER_BYTES:
+            raise Refused(
+                LLMErrorCode.CONTENT_TOO_LONG, f"A drain order has at most {MAX_ORDER_BYTES} bytes."
+            )
+    if not body:
+        return DrainOrder()
+    try:
+        return DrainOrder.model_validate_json(bytes(body))
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ascii(".".join(str(part) for part in fault["loc"]) or "body")[1:-1][:80]
+        raise Refused(
+            LLMErrorCode.INVALID_REQUEST, f"{field}: {fault['msg']}.", details={"field": field}
+        ) from error
 
 
 async def _stream(operations: Operations) -> AsyncIterator[bytes]:

@@ -44,8 +44,12 @@ async def render_http_exception(request: Request, error: Exception) -> Response:
         refused = Refused(
             LLMErrorCode.METHOD_NOT_ALLOWED, f"This route does not take {_shown(request.method)}."
         )
-    else:
+    elif error.status_code == 404:
         refused = Refused(LLMErrorCode.NOT_FOUND, "There is no such route here.")
+    elif error.status_code == 413:
+        refused = Refused(LLMErrorCode.CONTENT_TOO_LONG, "The body is too large.")
+    else:
+        refused = Refused(LLMErrorCode.INVALID_REQUEST, "The request cannot be read.")
     answer = render_refusal(refused, correlation_id=None, operation="route")
     if error.headers:
         answer.headers.update(error.headers)

@@ -93,6 +93,13 @@ async def test_operators_route_needs_an_operators_token(
     assert (await door.get(path, headers=headers)).status_code == status
 
 
+async def test_operators_token_is_checked_before_the_order_is_read(door: httpx.AsyncClient) -> None:
+    """Who has no token learns nothing of what is wrong with the body, and cannot fill the memory."""
+    response = await door.post("/admin/v1/drain", content=b"{" * 5_000_000)
+
+    assert response.status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 async def test_health_and_metrics_need_no_token(door: httpx.AsyncClient, path: str) -> None:
     """Probes and scrapers hold no secrets."""

@@ -281,11 +281,13 @@ async def test_queue_that_cannot_be_written_is_told_and_recovers(
     with closing(sqlite3.connect(tmp_path / "queue.db", isolation_level=None)) as intruder:
         intruder.execute("BEGIN IMMEDIATE")
         refused = await slow_service.post(PATH, json=body)
+        keyed = await slow_service.post(PATH, json=body, headers={"Idempotency-Key": "k"})
         readiness = await slow_service.get("/readyz")
         intruder.execute("ROLLBACK")
 
     assert (refused.status_code, read_error(refused)["error_code"]) == (503, "LLM_INTERNAL_ERROR")
     assert refused.headers["retry-after"].isdecimal()
+    assert (keyed.status_code, read_error(keyed)["error_code"]) == (503, "LLM_INTERNAL_ERROR")
     assert (readiness.status_code, "queue" in read_error(readiness)["message"]) == (503, True)
 
     async def is_ready() -> bool:

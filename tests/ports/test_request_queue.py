@@ -128,14 +128,18 @@ async def test_retry_counts_attempts_and_carries_what_was_spent(queue: Queue) ->
 
 
 async def test_retry_is_not_claimed_before_its_time(queue: Queue) -> None:
-    """A request that is to wait does wait, and counts as held meanwhile."""
+    """A request that is to wait does wait, and counts as waiting meanwhile."""
     await queue.put(make_request())
     (claim,) = await queue.claim(1)
 
     await queue.retry(claim, 3600.0, Spent())
 
-    assert queue.stats().waiting == 0
-    assert queue.stats().claimed == 1
+    claiming = asyncio.ensure_future(queue.claim(1))
+    done, _ = await asyncio.wait([claiming], timeout=0.05)
+    claiming.cancel()
+    assert not done
+    assert (queue.stats().waiting, queue.stats().claimed) == (1, 0)
+    assert queue.stats().oldest_accepted_at is not None
 
 
 async def test_completed_request_moves_to_the_outbox(queue: Queue) -> None:

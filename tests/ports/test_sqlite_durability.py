@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -147,6 +148,29 @@ async def test_one_poisoned_operation_does_not_fail_its_batch(
     assert [type(outcome) for outcome in outcomes] == [type(None), QueueUnavailable, type(None)]
     assert queue.outbox.depth() == 2
     await queue.close()
+
+
+async def test_row_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, make_request: Callable[[], QueuedRequest]
+) -> None:
+    """What another version wrote stays in the file; the requests behind it are served."""
+    path = tmp_path / "queue.db"
+    before = SqliteQueue(path)
+    await before.open()
+    for _ in range(2):
+        await before.put(make_request())
+    await before.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE request SET payload = x'7b7d' WHERE sequence = 1")
+
+    after = SqliteQueue(path)
+    await after.open()
+    claims = await after.claim(5)
+    await after.close()
+
+    assert [claim.sequence for claim in claims] == [2]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM request").fetchone() == (2,)
 
 
 async def test_cancelled_claim_gives_its_requests_back(

@@ -215,6 +215,33 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
 
 
 @pytest.mark.process
+async def test_stop_with_a_slow_broker_sends_nothing_twice(
+    start_service: Callable[..., Any],
+    control: BrokerControl,
+    bootstrap_servers: str,
+    topic: str,
+    wait_until: Any,
+) -> None:
+    """Callbacks that are acknowledged only while the service closes are deleted, not sent again."""
+    service = start_service(LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0.5")
+    await control.slow(1500)
+    accepted = await submit(service.ready["url"], topic, 6)
+
+    async def all_are_being_sent() -> bool:
+        return (await read_gauges(service.ready["url"]))["llm_outbox_depth"] == 6
+
+    await wait_until(all_are_being_sent, what="six callbacks on their way")
+    code = await asyncio.to_thread(service.stop)
+    await control.slow(0)
+    start_service()
+
+    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
+    assert code == 0
+    assert_one_answer_each(answers, accepted)
+    assert {len(copies) for copies in answers.values()} == {1}
+
+
+@pytest.mark.process
 async def test_service_starts_and_accepts_while_the_broker_is_away(
     start_service: Callable[..., Any],
     control: BrokerControl,
@@ -289,6 +316,9 @@ def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Pa
         ("HOST", "0.0.0.0", None),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", None),
         ("DEFAULT_LLM_PROVIDER", "mock", None),
+        ("ADMIN_TOKEN", " , ", None),
+        ("API_TOKENS", "name-canary", "canary"),
+        ("DRAIN_TIMEOUT_SECONDS", "inf", None),
     ],
 )
 def test_wrong_setting_stops_the_start_with_one_line(
