@@ -32,7 +32,15 @@ class DrainStatus:
         """The figures in a sentence's part."""
         return (
             f"{self.finished} finished, {self.in_flight} still in flight, "
-            f"{self.outbox} callbacks not delivered, {self.queued} left in the queue"
+            f"{self.outbox} callback{'' if self.outbox == 1 else 's'} not delivered, "
+            f"{self.queued} left in the queue"
+        )
+
+    def describe_briefly(self) -> str:
+        """The same for one line of a narrow terminal."""
+        return (
+            f"{self.in_flight} in flight, {self.outbox} in outbox, "
+            f"{self.queued} queued, {self.finished} finished"
         )
 
 

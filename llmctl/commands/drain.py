@@ -9,7 +9,7 @@ import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target, reading
 from llmctl.durations import parse_duration
-from llmctl.exits import UsageProblem
+from llmctl.exits import Failed, Interrupted, UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
 from llmctl.targets import Target
@@ -35,7 +35,7 @@ def drain(
     output: OutputForm = None,
 ) -> None:
     """Stop acceptance, finish what was started, say what is left."""
-    from llmctl.jobs.draining import DrainOrder, drain_and_report, resume_and_report
+    from llmctl.jobs.draining import Drain, DrainOrder, resume_and_report
 
     target = find_target(context).override(url=url, token=token)
     terminal = open_terminal(output)
@@ -47,13 +47,17 @@ def drain(
     seconds = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         raise UsageProblem("--timeout must be more than 0 and at most 24h.")
+    draining = Drain(DrainOrder(seconds, until_empty, wait=not no_wait), target, terminal)
     if target.is_production and not yes:
         _ask(target)
-    run(drain_and_report(DrainOrder(seconds, until_empty, wait=not no_wait), target, terminal))
+    try:
+        run(draining.carry_out())
+    except (KeyboardInterrupt, Interrupted):
+        raise draining.explain_interruption() from None
 
 
 def _ask(target: Target) -> None:
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageProblem(f"{target.url} is production: nobody can be asked here, so say --yes to drain it.")
     if not typer.confirm(f"{target.url} is production. Drain it?", err=True):
-        raise UsageProblem("Nothing was drained.")
+        raise Failed("Nothing was drained.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmctl.client.operators import DrainStatus, OperatorClient, open_operator
 from llmctl.durations import format_duration
-from llmctl.exits import Failed, LimitNotMet, Unreachable
+from llmctl.exits import Failed, Interrupted, LimitNotMet, Unreachable
 from llmctl.render.progress import progress_line
 from llmctl.render.tables import BAD, GOOD, cell
 from llmctl.render.terminal import Terminal
@@ -17,6 +17,7 @@ from llmctl.targets import Target
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 5.0
 """So long after its limit the service has to say itself that the limit has passed."""
+TAKE_BACK = "`llmctl drain --resume` takes it back"
 
 
 @dataclass(frozen=True)
@@ -28,29 +29,76 @@ class DrainOrder:
     wait: bool
 
 
-async def drain_and_report(order: DrainOrder, target: Target, terminal: Terminal) -> None:
-    """Drains; raises LimitNotMet where the limit passes first."""
-    async with open_operator(target.url, target.bearer_token) as operator:
-        begun = time.monotonic()
-        status = await operator.start_drain(order.timeout_seconds, until_empty=order.until_empty)
-        if not order.wait:
-            _report("draining", 0.0, status, terminal)
-            return
+class Drain:
+    """One drain as it is seen from here: what the service last said of it, and since when it is watched."""
+
+    def __init__(self, order: DrainOrder, target: Target, terminal: Terminal) -> None:
+        self._order = order
+        self._url = target.url
+        self._token = target.bearer_token
+        self._terminal = terminal
+        self._ordered = False
+        self._begun = time.monotonic()
+        self._status: DrainStatus | None = None
+
+    async def carry_out(self) -> None:
+        """Drains and reports; LimitNotMet where the limit passes, Unreachable where the service goes away."""
+        async with open_operator(self._url, self._token) as operator:
+            self._ordered = True
+            self._status = await operator.start_drain(
+                self._order.timeout_seconds, until_empty=self._order.until_empty
+            )
+            self._begun = time.monotonic()
+            if not self._order.wait:
+                _report("draining", 0.0, self._status, self._terminal)
+                return
+            self._status = await self._watch(operator, self._status)
+        self._judge(self._status)
+
+    def explain_interruption(self) -> Interrupted:
+        """What ends with a signal is the waiting; the service goes on. Reports what it last said."""
+        if not self._ordered:
+            return Interrupted("Interrupted before anything was asked of the service.")
+        if self._status is None:
+            return Interrupted(f"Interrupted before an answer came; the drain may go on, {TAKE_BACK}.")
+        if self._terminal.as_json:
+            _report("draining", time.monotonic() - self._begun, self._status, self._terminal)
+        return Interrupted(f"Interrupted, but the drain goes on: {self._status.describe()}; {TAKE_BACK}.")
+
+    async def _watch(self, operator: OperatorClient, status: DrainStatus) -> DrainStatus:
+        """Asks until the service says how the drain ended, or nothing while it should have."""
+        limit_seconds = self._order.timeout_seconds
         try:
-            status = await _watch(operator, order, status, terminal)
-        except asyncio.CancelledError:
-            terminal.say("The drain goes on; `llmctl drain --resume` takes it back.", "yellow")
-            raise
-        waited_seconds = time.monotonic() - begun
-    if status.state == "done":
-        _report("drained", waited_seconds, status, terminal)
-    elif status.state == "none":
-        raise Failed("The drain was taken back by somebody else; the service accepts requests again.")
-    else:
-        _report("timeout", waited_seconds, status, terminal)
+            # Around the asking too: a service that is there and silent must not outlast the limit.
+            async with asyncio.timeout(limit_seconds + GRACE_SECONDS):
+                with progress_line(self._terminal, counted=False) as line:
+                    while status.state == "running":
+                        left_seconds = max(0.0, limit_seconds - (time.monotonic() - self._begun))
+                        line.begin(f"{format_duration(left_seconds)} left: {status.describe_briefly()}")
+                        await asyncio.sleep(POLL_SECONDS)
+                        self._status = status = await operator.read_drain()
+        except TimeoutError:
+            return status
+        except Unreachable as problem:
+            raise Unreachable(
+                f"The service at {self._url} went away while draining; it last said: {status.describe()}."
+            ) from problem
+        return status
+
+    def _judge(self, status: DrainStatus) -> None:
+        waited_seconds = time.monotonic() - self._begun
+        if status.state == "done":
+            _report("drained", waited_seconds, status, self._terminal)
+            return
+        if status.state == "none":
+            raise Failed(
+                "The drain was taken back, or the service was started again: "
+                f"it is {status.phase} and not drained."
+            )
+        _report("timeout", waited_seconds, status, self._terminal)
         raise LimitNotMet(
-            f"Not drained within {format_duration(order.timeout_seconds)}: {status.describe()}. The service "
-            "still refuses new requests; drain again with a longer --timeout, or --resume."
+            f"Not drained within {format_duration(self._order.timeout_seconds)}: {status.describe()}. The "
+            "service still refuses new requests; drain again with a longer --timeout, or --resume."
         )
 
 
@@ -58,26 +106,6 @@ async def resume_and_report(target: Target, terminal: Terminal) -> None:
     """Takes a drain back."""
     async with open_operator(target.url, target.bearer_token) as operator:
         _report("resumed", 0.0, await operator.resume(), terminal)
-
-
-async def _watch(
-    operator: OperatorClient, order: DrainOrder, status: DrainStatus, terminal: Terminal
-) -> DrainStatus:
-    """Waits until the service says how the drain ended."""
-    begun = time.monotonic()
-    with progress_line(terminal, counted=False) as line:
-        while status.state == "running":
-            left_seconds = order.timeout_seconds - (time.monotonic() - begun)
-            if left_seconds < -GRACE_SECONDS:
-                break
-            limit = format_duration(max(0.0, left_seconds))
-            line.begin(f"draining: {status.describe()}; {limit} left")
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                status = await operator.read_drain()
-            except Unreachable as problem:
-                raise Unreachable(f"{problem} The last it said: {status.describe()}.") from problem
-    return status
 
 
 _SENTENCES = {

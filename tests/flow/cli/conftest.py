@@ -215,6 +215,9 @@ class StubAdmin:
     refusal: tuple[int, str] | None = None
     breaks_after: int | None = None
     """From this many calls on, the connection breaks."""
+    silent_after: int | None = None
+    """From this many calls on, no answer comes."""
+    silences: int = 0
     calls: list[tuple[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
 
@@ -222,6 +225,10 @@ class StubAdmin:
         """Every route under `/admin/v1`."""
         if self.breaks_after is not None and len(self.calls) >= self.breaks_after:
             return BrokenResponse()
+        if self.silent_after is not None and len(self.calls) >= self.silent_after:
+            self.silences += 1
+            while not await request.is_disconnected():  # noqa: ASYNC110 - a server can only ask
+                await asyncio.sleep(0.05)
         raw = await request.body()
         path = request.url.path.removeprefix("/admin/v1")
         self.calls.append((f"{request.method} {path}", json.loads(raw) if raw else None))
