@@ -60,9 +60,3 @@ class PhaseGate:
         """Waits until the pool may take requests, or until it may not."""
         while self.claiming is not claiming:
             await self._changed.wait()
-
-    async def wait_for(self, *phases: Phase) -> Phase:
-        """Waits until the phase is one of `phases`."""
-        while self._current not in phases:
-            await self._changed.wait()
-        return self._current

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +23,6 @@ from service.web.errors import (
     render_http_exception,
     render_refusal,
     render_refused,
-    render_validation_error,
 )
 from service.web.openapi import describe_with
 
@@ -47,7 +45,6 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, render_http_exception)
-    app.add_exception_handler(RequestValidationError, render_validation_error)
     app.add_exception_handler(Refused, render_refused)
     app.add_exception_handler(Exception, render_defect)
     app.openapi = describe_with(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

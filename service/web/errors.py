@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -60,15 +59,6 @@ async def render_refused(request: Request, error: Exception) -> Response:
     """Answers what a route refuses."""
     assert isinstance(error, Refused)
     return render_refusal(error, correlation_id=None, operation=request.scope["route"].name)
-
-
-async def render_validation_error(request: Request, error: Exception) -> Response:
-    """Answers a body that does not fit its route, by the first fault and without quoting it."""
-    assert isinstance(error, RequestValidationError)
-    fault = error.errors()[0]
-    field = ascii(".".join(str(part) for part in fault["loc"][1:]) or "body")[1:-1][:80]
-    refused = Refused(LLMErrorCode.INVALID_REQUEST, f"{field}: {fault['msg']}.", details={"field": field})
-    return render_refusal(refused, correlation_id=None, operation=request.scope["route"].name)
 
 
 async def render_defect(_: Request, __: Exception) -> Response:

@@ -18,7 +18,7 @@ TRACKED_HIDDEN = {".ci", ".github"}
 TRACES: dict[str, str] = {
     "a home folder": r"/(?:home|Users)/[a-z_][\w.-]*/|/root/",
     "a workplace's folder": r"(?<![\w.}~-])/(?:work|workspace|workspaces|builds|mnt)/\w",
-    "a package registry": r"files\.pythonhosted\.org|pypi\.org/simple|registry\.npmjs\.org|repo1?\.maven",
+    "a package index": r"https?://[\w.:-]+/(?:simple|packages|maven2)/",
     "an index option": r"--(?:extra-)?index-url|--find-links|--trusted-host",
     "a private mirror": r"\bartifactory\b|\bnexus\b",
 }
@@ -150,9 +150,9 @@ def test_nothing_names_one_machine() -> None:
         "see /home/ann/project/",
         "see /Users/ann/project",
         "cd /root/x",
-        "cp /work/main/a b",
-        "pip install --index-url https://example.org/simple x",
-        "https://files.pythonhosted.org/packages/x.whl",
+        "cp /builds/a b",
+        "pip install --index-url https://example.org/index x",
+        "https://example.org/packages/x.whl",
     ],
 )
 def test_a_trace_of_a_machine_is_found(line: str, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_trace_of_a_machine_is_found(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["GET /v1/work/items", "a/work/b", "fail at home", "~/.config/llmctl", "https://pypi.org/project/x"],
+    ["GET /v1/work/items", "a/work/b", "fail at home", "~/.config/llmctl", "https://example.org/project/x"],
 )
 def test_what_holds_everywhere_is_no_trace(line: str, tmp_path: Path) -> None:
     """Routes, relative paths and public pages may be named."""
