@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lint types unit lock clean
+.PHONY: help demo up test chaos check format lint types unit lock clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ up: $(VENV)/.runtime ## broker, fake provider and service in the foreground, unt
 
 test: $(VENV)/.dev ## every test; a missing component is skipped at home and an error where CI=true
 	@$(BIN)/python -m pytest
+
+chaos: $(VENV)/.dev ## kill the service 1,000 times under load and judge; CYCLES=n SEED=n
+	@$(BIN)/python -m tests.process.crashes --cycles $(or $(CYCLES),1000) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.dev lint types unit ## format, lint, types, architecture and unit tests: under a minute
 
@@ -38,8 +41,8 @@ format: $(VENV)/.dev ## put the layout right
 
 lock: $(VENV)/.dev ## resolve the newest allowed versions into requirements/*.lock
 	@$(PIP) install uv
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade pyproject.toml --group build -o requirements/runtime.lock
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade pyproject.toml --group dev -o requirements/dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade pyproject.toml --group build -o requirements/runtime.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade pyproject.toml --group dev -o requirements/dev.lock
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
