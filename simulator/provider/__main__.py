@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
@@ -13,11 +14,13 @@ from collections.abc import Sequence
 
 import uvloop
 
-from simulator.provider.scenario import CALM, Scenario, find_scenario
+from simulator.provider.distributions import LONGEST_SECONDS
+from simulator.provider.scenario import DEFAULT_SCENARIO, Scenario, ScenarioError, find_scenario, list_presets
 from simulator.provider.server import ProviderAddress, ProviderError, run_provider
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 DEFAULT_PORT = 8089
 MAX_OPEN_FILES = 10_240
 
@@ -25,10 +28,12 @@ MAX_OPEN_FILES = 10_240
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a fake provider until SIGTERM, SIGINT or the parent's end; the exit code."""
     options = _build_parser().parse_args(arguments)
-    scenario: Scenario = options.scenario.with_seed(options.seed)
-    if options.latency_p50_ms is not None:
-        scenario = scenario.with_latency_p50_ms(options.latency_p50_ms)
     _raise_file_limit()
+    try:
+        scenario = _choose_scenario(options)
+    except ScenarioError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(options.port, scenario, exit_with_parent=options.exit_with_parent))
@@ -36,6 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _choose_scenario(options: argparse.Namespace) -> Scenario:
+    scenario = find_scenario(options.scenario)
+    if options.seed is not None:
+        scenario = scenario.with_seed(options.seed)
+    if options.latency_p50_ms is not None:
+        scenario = scenario.with_latency_p50_ms(options.latency_p50_ms)
+    return scenario
 
 
 async def _run(port: int, scenario: Scenario, *, exit_with_parent: bool) -> None:
@@ -91,11 +105,12 @@ def _build_parser() -> argparse.ArgumentParser:
         help=f"the port to listen on, 0 for any free one (default {DEFAULT_PORT})",
     )
     parser.add_argument(
-        "--scenario", type=_read_scenario, default=CALM, help=f"how it behaves (default {CALM.name})"
+        "--scenario",
+        default=DEFAULT_SCENARIO,
+        metavar="NAME|FILE",
+        help=f"how it behaves: {', '.join(list_presets())}, or a TOML file (default {DEFAULT_SCENARIO})",
     )
-    parser.add_argument(
-        "--seed", type=int, default=CALM.seed, help=f"another seed, other answers (default {CALM.seed})"
-    )
+    parser.add_argument("--seed", type=int, help="another seed, other answers (default: the scenario's)")
     parser.add_argument(
         "--latency-p50-ms",
         type=_read_latency,
@@ -112,19 +127,16 @@ def _read_port(text: str) -> int:
     return int(text)
 
 
-def _read_scenario(text: str) -> Scenario:
-    try:
-        return find_scenario(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def _read_latency(text: str) -> float:
     try:
-        CALM.with_latency_p50_ms(float(text))
-    except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in milliseconds; give 0 or more") from error
-    return float(text)
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = math.nan
+    if not 0 <= milliseconds <= 1000 * LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time in milliseconds; give 0 or more, up to an hour"
+        )
+    return milliseconds
 
 
 if __name__ == "__main__":

@@ -85,6 +85,10 @@ def _as_document(judgement: Judgement) -> dict[str, Any]:
 def _asks_for_winner(schema: dict[str, Any]) -> bool:
     properties = schema.get("properties")
     winner = properties.get("winner") if isinstance(properties, dict) else None
+    if isinstance(winner, dict) and isinstance(winner.get("$ref"), str):
+        definitions = schema.get("$defs")
+        name = winner["$ref"].removeprefix("#/$defs/")
+        winner = definitions.get(name) if isinstance(definitions, dict) else None
     choices = winner.get("enum") if isinstance(winner, dict) else None
     return isinstance(choices, list) and {"essay_a", "essay_b"} <= {str(choice) for choice in choices}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from simulator.provider.connection import CallerLeft, Connection
+
 
 class Pauses:
     """The simulated latencies under way in one server."""
@@ -17,19 +19,35 @@ class Pauses:
         """How many wait."""
         return len(self._waiting)
 
-    async def pause(self, seconds: float) -> None:
-        """Waits so long, or until `end` is called; not at all from then on."""
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._over
+
+    async def pause(self, seconds: float, connection: Connection | None = None) -> None:
+        """Waits so long, or until `end` is called; not at all from then on.
+
+        Raises `CallerLeft` as soon as the connection is gone.
+        """
         if self._over or seconds <= 0:
             return
+        if connection is not None and connection.is_gone:
+            raise CallerLeft
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
         self._waiting.add(waiting)
         timer = loop.call_later(seconds, _wake, waiting)
+        if connection is not None:
+            connection.when_gone(lambda: _wake(waiting))
         try:
             await waiting
         finally:
             timer.cancel()
             self._waiting.discard(waiting)
+            if connection is not None:
+                connection.when_gone(None)
+        if connection is not None and connection.is_gone:
+            raise CallerLeft
 
     def end(self) -> None:
         """Wakes all that wait; later pauses take no time."""

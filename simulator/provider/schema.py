@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from random import Random
 from typing import Any
 
@@ -19,6 +20,16 @@ _UNSUPPORTED = frozenset(
         "dependentSchemas", "unevaluatedProperties", "unevaluatedItems",
     }
 )  # fmt: skip
+_LIMITS_OF_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+_UNCONSTRAINED = {
+    "number": _LIMITS_OF_NUMBERS,
+    "integer": _LIMITS_OF_NUMBERS,
+    "string": frozenset({"minLength", "maxLength"}),
+    "array": frozenset({"minItems", "maxItems", "uniqueItems"}),
+}
+"""By type, what Anthropic's structured output does not keep."""
+_DESCRIBED_LIMIT = r"(?:minimum|maximum|minLength|maxLength|minItems|maxItems): -?\d{1,9}(?:\.\d{1,9})?"
+_DESCRIBED = re.compile(rf"\{{({_DESCRIBED_LIMIT}(?:, {_DESCRIBED_LIMIT})*)\}}\Z")
 _FORMATS = {
     "date-time": "2025-01-31T12:00:00Z",
     "date": "2025-01-31",
@@ -75,6 +86,35 @@ def _check_strict_object(schema: dict[str, Any], properties: dict[str, Any], pat
     raise SchemaProblem(f"In context=({', '.join(repr(step) for step in path)}), {problem}")
 
 
+def check_constrained(schema: Any) -> None:
+    """Raises `SchemaProblem` where Anthropic's structured output refuses the schema.
+
+    Every object must forbid additional properties; limits of numbers, strings and arrays are not supported.
+    Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
+    """
+    if not isinstance(schema, dict):
+        return
+    kind = _read_type(schema)
+    if "type" in schema or "properties" in schema:
+        if kind == "object" and schema.get("additionalProperties") is not False:
+            raise SchemaProblem("For 'object' type, 'additionalProperties' must be explicitly set to false")
+        limits = sorted(_UNCONSTRAINED.get(kind, frozenset()).intersection(schema))
+        if kind == "array" and schema.get("minItems") in (0, 1):
+            limits.remove("minItems")
+        if limits:
+            raise SchemaProblem(f"For '{kind}' type, properties {', '.join(limits)} are not supported")
+    for keyword in ("properties", "$defs"):
+        children = schema.get(keyword)
+        if isinstance(children, dict):
+            for child in children.values():
+                check_constrained(child)
+    check_constrained(schema.get("items"))
+    for keyword in ("anyOf", "allOf"):
+        if keyword in schema:
+            for child in _read_list(schema, keyword):
+                check_constrained(child)
+
+
 def read_required(schema: dict[str, Any]) -> list[str]:
     """The names that an object must have; raises `SchemaProblem` where they are no names."""
     required = schema.get("required", [])
@@ -114,7 +154,7 @@ class _Filler:
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 return self.fill(self._choose(_read_list(schema, keyword), depth), depth + 1)
-        return self._fill_type(_read_type(schema), schema, depth)
+        return self._fill_type(_read_type(schema), {**_read_described_limits(schema), **schema}, depth)
 
     def _fill_type(self, kind: str, schema: dict[str, Any], depth: int) -> Any:
         match kind:
@@ -206,6 +246,16 @@ class _Filler:
         if first > last:
             raise SchemaProblem("no multiple lies between the limits")
         return self._rng.randint(first, last) * (int(step) if step == int(step) else step)
+
+
+def _read_described_limits(schema: dict[str, Any]) -> dict[str, Any]:
+    """Limits that stand in the description, as Anthropic's SDK writes the ones that its API does not keep."""
+    description = schema.get("description")
+    described = _DESCRIBED.search(description) if isinstance(description, str) else None
+    if described is None:
+        return {}
+    pairs = (pair.split(": ", 1) for pair in described[1].split(", "))
+    return {name: float(text) if "." in text else int(text) for name, text in pairs}
 
 
 def _read_list(schema: dict[str, Any], keyword: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The fake provider as a server: routes, simulated latency, start and stop."""
+"""The fake provider as a server: routes, start and stop."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulator.essays import load_essays
-from simulator.provider import openai
-from simulator.provider.draws import Draws
+from simulator.provider.anthropic import AnthropicApi
+from simulator.provider.api import Api, Call, Refusal, Wire
+from simulator.provider.connection import Connection, ConnectionProtocol
+from simulator.provider.control import control_routes
+from simulator.provider.delivery import send_whole
+from simulator.provider.google import GoogleApi
 from simulator.provider.judge import Judge
-from simulator.provider.openai import Refusal
+from simulator.provider.openai import OpenAIApi
+from simulator.provider.openrouter import OpenRouterApi
 from simulator.provider.pauses import Pauses
 from simulator.provider.scenario import Scenario
+from simulator.provider.simulation import Simulation
 
 LOOPBACK = "127.0.0.1"
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -35,6 +39,8 @@ KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 2
 """Requests that are still being sent get so long when the server stops; what waits is answered at once."""
 BACKLOG = 4096
+APIS: tuple[Api, ...] = (OpenAIApi(), AnthropicApi(), GoogleApi(), OpenRouterApi())
+"""Each vendor's API; the first one answers what belongs to none."""
 
 
 class ProviderError(Exception):
@@ -50,57 +56,90 @@ class ProviderAddress:
     @property
     def base_urls(self) -> dict[str, str]:
         """By provider, the base URL as the vendor's SDK takes it."""
-        return {"openai": f"http://{LOOPBACK}:{self.port}/v1"}
+        return {api.name: f"http://{LOOPBACK}:{self.port}{api.base_path}" for api in APIS}
 
 
-class OpenAIRoutes:
-    """OpenAI's API over HTTP."""
-
-    def __init__(self, judge: Judge, scenario: Scenario, pauses: Pauses) -> None:
-        self._judge = judge
-        self._scenario = scenario
-        self._pauses = pauses
-
-    async def complete(self, request: Request) -> Response:
-        """`POST /v1/chat/completions`."""
-        openai.check_authorization(request.headers.get("authorization"))
-        chat = openai.read_chat_request(await _read_body(request))
-        attempt = openai.read_attempt(request.headers.get("x-stainless-retry-count"))
-        draws = Draws(self._scenario.seed, chat.canonical, attempt)
-        completion = openai.complete(chat, self._judge, draws)
-        seconds = self._scenario.latency.sample_seconds(draws.stream("latency"))
-        await self._pauses.pause(seconds)
-        return _answer(
-            200,
-            completion.as_body(int(time.time())),
-            request_id=draws.identifier("request", 32),
-            processing_ms=round(seconds * 1000),
-        )
-
-    async def list_models(self, request: Request) -> Response:
-        """`GET /v1/models`."""
-        openai.check_authorization(request.headers.get("authorization"))
-        return _answer(200, openai.list_models(), request_id=_identify(request))
-
-
-def create_app(scenario: Scenario, pauses: Pauses) -> Starlette:
-    """The ASGI application: OpenAI's API under `/v1`, and `/healthz`."""
-    routes = OpenAIRoutes(Judge(load_essays()), scenario, pauses)
+def create_app(scenario: Scenario, pauses: Pauses, apis: Sequence[Api] = APIS) -> Starlette:
+    """The ASGI application: each API under its own paths, the control under `/_sim`, and `/healthz`."""
+    simulation = Simulation(scenario, Judge(load_essays()), pauses)
 
     async def tell_health(_: Request) -> Response:
-        return _json(
-            200,
-            {"status": "ok", "scenario": scenario.name, "seed": scenario.seed, "in_flight": pauses.under_way},
-        )
+        body = {
+            "status": "ok", "scenario": simulation.scenario.name, "seed": simulation.scenario.seed,
+            "in_flight": pauses.under_way,
+        }  # fmt: skip
+        return Response(orjson.dumps(body), media_type="application/json")
 
+    def look_up(choices: Sequence[Api]) -> ASGIApp:
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
+            call = _read_call(request)
+            api = _find_api(choices, call)
+            try:
+                call = replace(call, body=await _read_body(request, api, call))
+                if await simulation.meet_outage(api, call, Connection.of(scope), send):
+                    return
+                wire = api.look_up(call)
+            except Refusal as refusal:
+                wire = refusal.wire
+            await send_whole(send, wire)
+
+        return _Endpoint(handle)
+
+    async def refuse_route(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        call = _read_call(request)
+        response = _respond(_find_api(apis, call).refuse_route(error.status_code, call))
+        response.headers.update(error.headers or {})
+        return response
+
+    others: dict[tuple[str, str], list[Api]] = {}
+    for api in apis:
+        for route in api.other_routes():
+            others.setdefault(route, []).append(api)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", routes.complete, methods=["POST"]),
-            Route("/v1/models", routes.list_models, methods=["GET"]),
+            *(
+                Route(path, _Completions(simulation, api), methods=[method])
+                for api in apis
+                for method, path in api.routes()
+            ),
+            *(Route(path, look_up(choices), methods=[method]) for (method, path), choices in others.items()),
+            *control_routes(simulation),
             Route("/healthz", tell_health, methods=["GET"]),
         ],
-        exception_handlers={Refusal: _answer_refusal, HTTPException: _answer_http_exception},
+        exception_handlers={HTTPException: refuse_route},
     )
+
+
+class _Endpoint:
+    """An ASGI application that Starlette's routes take as such: they know it from a handler by its class."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+class _Completions:
+    """One API's calls for a completion."""
+
+    def __init__(self, simulation: Simulation, api: Api) -> None:
+        self._simulation = simulation
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        call = _read_call(request)
+        try:
+            call = replace(call, body=await _read_body(request, self._api, call))
+        except Refusal as refusal:
+            await send_whole(send, refusal.wire)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
+        else:
+            await self._simulation.attend(self._api, call, Connection.of(scope), send)
 
 
 async def run_provider(
@@ -136,7 +175,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=ConnectionProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -174,38 +213,30 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-async def _read_body(request: Request) -> bytes:
+def _read_call(request: Request) -> Call:
+    """The request line and the headers; the body is still to be read."""
+    return Call(
+        method=request.method,
+        path=request.url.path,
+        headers=request.headers,
+        path_params=request.path_params,
+        query=request.query_params,
+    )
+
+
+async def _read_body(request: Request, api: Api, call: Call) -> bytes:
     """The body, refused as soon as it is too large; no more than that is kept of it."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise openai.refuse_size(MAX_BODY_BYTES)
+            raise Refusal(api.refuse_size(MAX_BODY_BYTES, call))
     return bytes(body)
 
 
-def _answer(status: int, body: dict[str, Any], *, request_id: str, processing_ms: int = 0) -> Response:
-    headers = {"x-request-id": f"req_{request_id}", "openai-processing-ms": str(processing_ms)}
-    return _json(status, body, headers)
+def _find_api(choices: Sequence[Api], call: Call) -> Api:
+    return next((api for api in choices if api.claims(call)), choices[0])
 
 
-def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
-
-
-def _identify(request: Request) -> str:
-    """A request id for an answer that drew nothing: it depends on the request line alone."""
-    return blake2b(f"{request.method} {request.url.path}".encode(), digest_size=16).hexdigest()
-
-
-async def _answer_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    return _answer(error.status, error.body, request_id=_identify(request))
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    refusal = openai.refuse_route(error.status_code, request.method, request.url.path)
-    response = await _answer_refusal(request, refusal)
-    response.headers.update(error.headers or {})
-    return response
+def _respond(wire: Wire) -> Response:
+    return Response(wire.body, wire.status, wire.headers)

@@ -11,6 +11,9 @@ TOKENS_PER_MESSAGE = 3
 TOKENS_OF_REPLY_PRIMER = 3
 """Overhead of the chat format, as in OpenAI's cookbook on counting tokens."""
 
+LEAST_CACHED_TOKENS = 1024
+CACHE_STEP_TOKENS = 128
+
 
 def estimate_text_tokens(text: str) -> int:
     """Tokens of a text: a quarter of its characters, rounded up."""
@@ -22,6 +25,16 @@ def estimate_prompt_tokens(message_texts: Iterable[str]) -> int:
     return TOKENS_OF_REPLY_PRIMER + sum(
         TOKENS_PER_MESSAGE + estimate_text_tokens(text) for text in message_texts
     )
+
+
+def estimate_cached_tokens(instruction_texts: Iterable[str]) -> int:
+    """How much of a prompt comes from the vendor's cache, as OpenAI documents its own.
+
+    Prompts are cached from 1,024 tokens on, in steps of 128. What callers repeat is their instructions, and
+    here these are always warm: whether a call was the first to send them must not change its answer.
+    """
+    tokens = sum(TOKENS_PER_MESSAGE + estimate_text_tokens(text) for text in instruction_texts)
+    return tokens - tokens % CACHE_STEP_TOKENS if tokens >= LEAST_CACHED_TOKENS else 0
 
 
 def truncate_to_tokens(text: str, max_tokens: int) -> str:

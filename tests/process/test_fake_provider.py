@@ -216,7 +216,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--scenario", "storm"), "choose one of: calm"),
+        (("--scenario", "storm"), "choose one of: brownout, calm"),
         (("--latency-p50-ms", "-1"), "give 0 or more"),
         (("--latency-p50-ms", "nan"), "give 0 or more"),
         (("--port", "70000"), "from 0 to 65535"),

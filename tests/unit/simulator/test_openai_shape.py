@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from simulator.essays import pairs_path
+from simulator.provider.api import RateState
+from simulator.provider.openai import OpenAIApi
 from simulator.provider.pauses import Pauses
-from simulator.provider.scenario import CALM
+from simulator.provider.scenario import find_scenario
 from simulator.provider.server import MAX_BODY_BYTES, create_app
 from simulator.provider.tokens import estimate_prompt_tokens, estimate_text_tokens
 
@@ -23,6 +25,8 @@ COMPARISON = {
     "required": ["winner", "justification", "confidence"],
     "additionalProperties": False,
 }
+LONG = {"role": "user", "content": "x" * 600_000}
+TOOL = {"type": "function", "function": {"name": "judge", "parameters": COMPARISON}}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def pair() -> dict[str, Any]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(CALM.with_seed(7).with_latency_p50_ms(0), Pauses())
+    app = create_app(find_scenario("calm").with_seed(7).with_latency_p50_ms(0), Pauses())
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
         base_url="http://provider/v1",
@@ -92,8 +96,13 @@ async def test_usage_agrees_with_the_texts(client: httpx.AsyncClient, pair: dict
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }
 
 
@@ -186,6 +195,17 @@ async def test_no_key_is_401(client: httpx.AsyncClient, pair: dict[str, Any], va
         ({"model": None}, 400, "model", None),
         ({"model": 4}, 400, "model", "invalid_type"),
         ({"model": "gpt-9"}, 404, None, "model_not_found"),
+        ({"max_output_tokens": 5}, 400, "max_output_tokens", "unknown_parameter"),
+        ({"max_tokens": 16_385}, 400, "max_tokens", "invalid_value"),
+        ({"top_p": 1.5}, 400, "top_p", "decimal_above_max_value"),
+        ({"reasoning_effort": "low"}, 400, "reasoning_effort", "unsupported_parameter"),
+        ({"reasoning_effort": "huge"}, 400, "reasoning_effort", "invalid_value"),
+        ({"model": "gpt-5-mini", "max_tokens": 5}, 400, "max_tokens", "unsupported_parameter"),
+        ({"model": "gpt-5-mini", "temperature": 0}, 400, "temperature", "unsupported_value"),
+        ({"messages": [LONG]}, 400, "messages", "context_length_exceeded"),
+        ({"tool_choice": "required"}, 400, "tool_choice", None),
+        ({"tools": [TOOL], "tool_choice": {"function": {"name": "x"}}}, 400, "tool_choice", "invalid_value"),
+        ({"tools": [{"type": "web_search"}]}, 400, "tools[0].function", "missing_required_parameter"),
         ({"messages": None}, 400, "messages", "missing_required_parameter"),
         ({"messages": []}, 400, "messages", "empty_array"),
         ({"messages": "hi"}, 400, "messages", "invalid_type"),
@@ -198,7 +218,7 @@ async def test_no_key_is_401(client: httpx.AsyncClient, pair: dict[str, Any], va
         ),
         ({"n": 2}, 400, "n", "unsupported_value"),
         ({"stream": True}, 400, "stream", "unsupported_parameter"),
-        ({"tools": [{}]}, 400, "tools", "unsupported_parameter"),
+        ({"tools": [{}]}, 400, "tools[0].function", "missing_required_parameter"),
         ({"temperature": 2.5}, 400, "temperature", "decimal_above_max_value"),
         ({"temperature": -1}, 400, "temperature", "decimal_below_min_value"),
         ({"temperature": "hot"}, 400, "temperature", "invalid_type"),
@@ -278,3 +298,66 @@ async def test_health_needs_no_key(client: httpx.AsyncClient) -> None:
     """It names the scenario, the seed and how many calls are under way."""
     answer = await client.get("http://provider/healthz", headers={"authorization": ""})
     assert answer.json() == {"status": "ok", "scenario": "calm", "seed": 7, "in_flight": 0}
+
+
+async def test_a_function_that_must_be_called_is_called(
+    client: httpx.AsyncClient, pair: dict[str, Any]
+) -> None:
+    """Its arguments are the judgement as JSON text; where the model may choose it answers itself."""
+    named = {"type": "function", "function": {"name": "judge"}}
+    for choice in ("required", named):
+        answer = await post(client, ask(pair, tools=[TOOL], tool_choice=choice, response_format=None))
+        message = answer.json()["choices"][0]["message"]
+        assert message["content"] is None
+        assert message["tool_calls"][0]["function"]["name"] == "judge"
+        assert json.loads(message["tool_calls"][0]["function"]["arguments"])["confidence"] >= 0.5
+    free = (await post(client, ask(pair, tools=[TOOL]))).json()["choices"][0]["message"]
+    assert "tool_calls" not in free
+
+
+async def test_a_thinking_model_may_use_up_its_limit(client: httpx.AsyncClient, pair: dict[str, Any]) -> None:
+    """Nothing is said, the tokens are billed, and more effort costs more."""
+    asks = [ask(pair, model="gpt-5-mini", reasoning_effort=effort) for effort in ("low", "high")]
+    spent = [(await post(client, each)).json()["usage"]["completion_tokens_details"] for each in asks]
+    cut = (await post(client, {**asks[1], "max_completion_tokens": 100})).json()
+    assert [details["reasoning_tokens"] for details in spent] == [64, 1024]
+    assert cut["choices"][0]["message"]["content"] == ""
+    assert cut["choices"][0]["finish_reason"] == "length"
+    assert cut["usage"]["completion_tokens"] == 100
+
+
+async def test_one_model_is_found_by_its_name(client: httpx.AsyncClient) -> None:
+    """And 404 says which one is not."""
+    found = await client.get("/models/gpt-4o-mini")
+    missing = await client.get("/models/gpt-9")
+    assert (found.status_code, found.json()["id"]) == (200, "gpt-4o-mini")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_class_of_choices_behind_a_reference_is_judged(
+    client: httpx.AsyncClient, pair: dict[str, Any]
+) -> None:
+    """As pydantic writes an enum; the better essay wins as it does where the choices stand in place."""
+    choices = {"type": "string", "enum": ["essay_a", "essay_b"]}
+    schema = {
+        **COMPARISON,
+        "properties": {**COMPARISON["properties"], "winner": {"$ref": "#/$defs/Winner"}},
+        "$defs": {"Winner": choices},
+    }
+    asked = ask(pair, response_format=use_schema(schema))
+    document = json.loads((await post(client, asked)).json()["choices"][0]["message"]["content"])
+    assert document["justification"].startswith(f"Essay {document['winner'][-1].upper()} ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0ms"), (0.12, "120ms"), (1.0, "1s"), (1.5, "1.5s"), (60.0, "1m0s"), (362.25, "6m2.25s")],
+)
+def test_a_reset_is_written_as_openai_does(seconds: float, text: str) -> None:
+    """Milliseconds, seconds, or minutes and seconds."""
+    state = RateState(now=0.0, requests_limit=500, requests_remaining=499, requests_reset_seconds=seconds)
+    assert OpenAIApi().rate_headers(state) == {
+        "x-ratelimit-limit-requests": "500",
+        "x-ratelimit-remaining-requests": "499",
+        "x-ratelimit-reset-requests": text,
+    }

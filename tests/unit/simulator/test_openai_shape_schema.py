@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, note, reject, settings
 from hypothesis import strategies as st
 
-from simulator.provider.schema import SchemaProblem, check_strict, fill_schema
+from simulator.provider.schema import SchemaProblem, check_constrained, check_strict, fill_schema
 
 KEYWORDS = (
     "type", "properties", "required", "items", "minItems", "maxItems", "minLength", "maxLength", "enum",
@@ -166,6 +166,53 @@ def test_excluded_limits_are_never_written(kind: str) -> None:
     """Between 3 and 5, both excluded, 4 is the only multiple of 1."""
     schema = {"type": kind, "exclusiveMinimum": 3, "exclusiveMaximum": 5, "multipleOf": 1}
     assert {fill_schema(schema, Random(seed)) for seed in range(20)} == {4}
+
+
+@pytest.mark.parametrize(
+    ("description", "least", "most"),
+    [
+        ("A grade\n\n{minimum: 21, maximum: 23}", 21, 23),
+        ("{minimum: -0.5, maximum: 0.5}", -0.5, 0.5),
+        ("{minimum: 21} or more", 0, 10),
+        ("{minimum: many}", 0, 10),
+    ],
+)
+def test_limits_in_a_description_are_kept(description: str, least: float, most: float) -> None:
+    """As Anthropic's SDK writes them at its end; other words are only words."""
+    for seed in range(20):
+        value = fill_schema({"type": "number", "description": description}, Random(seed))
+        assert least <= value <= most
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "object", "properties": {}}, "'additionalProperties' must be explicitly"),
+        ({"anyOf": [{"type": "string", "maxLength": 5}]}, "For 'string' type, properties maxLength are not"),
+        ({"$defs": {"x": {"type": "integer", "multipleOf": 2}}}, "multipleOf are not supported"),
+        ({"type": "array", "items": {"type": "object"}}, "'additionalProperties'"),
+        ({"type": "array", "minItems": 2}, "For 'array' type, properties minItems are not"),
+    ],
+)
+def test_what_anthropics_format_does_not_keep_is_refused(schema: dict[str, Any], reason: str) -> None:
+    """Wherever in the schema it stands."""
+    with pytest.raises(SchemaProblem, match=reason):
+        check_constrained(schema)
+
+
+def test_what_anthropics_format_keeps_is_let_through() -> None:
+    """Choices, formats, references, and one item at least."""
+    check_constrained(
+        {
+            "type": "object",
+            "properties": {
+                "list": {"type": "array", "items": {"$ref": "#/$defs/x"}, "minItems": 1},
+                "choice": {"enum": ["a", "b"]},
+            },
+            "additionalProperties": False,
+            "$defs": {"x": {"type": "string", "format": "date"}},
+        }
+    )
 
 
 def test_strict_mode_looks_into_every_object() -> None:
