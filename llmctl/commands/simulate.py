@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
-from llmctl.durations import parse_duration
+from llmctl.durations import format_duration, parse_duration
 from llmctl.exits import Failed, Unreachable, UsageProblem
 from llmctl.loop import run
+from llmctl.render.tables import cell
 from llmctl.render.terminal import Terminal, open_terminal
 from llmctl.targets import Target
 
@@ -47,7 +48,7 @@ def run_broker(
         list[str] | None, typer.Option(metavar="NAME:PARTITIONS", help="Create this topic.")
     ] = None,
 ) -> None:
-    """Run an embedded broker; down, up, slow and error act on a running one."""
+    """Run an embedded broker; the commands below act on a running one."""
     if context.invoked_subcommand is None:
         topics = [word for name in topic or () for word in ("--topic", name)]
         _become("simulator.broker", "--port", str(port), *topics)
@@ -68,6 +69,14 @@ def up(context: typer.Context, bootstrap_servers: BootstrapServers = None, outpu
 
 
 @broker.command()
+def cut(
+    context: typer.Context, bootstrap_servers: BootstrapServers = None, output: OutputForm = None
+) -> None:
+    """Cut every connection once; clients may come back at once."""
+    _act(context, bootstrap_servers, output, lambda control: control.cut())
+
+
+@broker.command()
 def slow(
     context: typer.Context,
     delay: Annotated[
@@ -80,6 +89,34 @@ def slow(
     _act(context, bootstrap_servers, output, lambda control: control.slow(round(delay * 1000)))
 
 
+@broker.command("lose-acks")
+def lose_acks(
+    context: typer.Context,
+    duration: Annotated[
+        float, typer.Argument(parser=reading(parse_duration), metavar="DURATION", help="0s ends it.")
+    ],
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputForm = None,
+) -> None:
+    """Carry requests out but swallow the answers, then cut the connections that lack one."""
+    _act(context, bootstrap_servers, output, lambda control: control.lose_answers(duration))
+
+
+@broker.command("topic-error")
+def topic_error(
+    context: typer.Context,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of this broker.")],
+    code: Annotated[
+        str, typer.Argument(metavar="CODE|none", help="A Kafka error, by name or number; none ends it.")
+    ],
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputForm = None,
+) -> None:
+    """Show a topic with an error, as one that was deleted or is forbidden."""
+    wanted = None if code.lower() == "none" else _read_error_code(code)
+    _act(context, bootstrap_servers, output, lambda control: control.topic_error(topic, wanted))
+
+
 @broker.command()
 def error(
     context: typer.Context,
@@ -89,13 +126,17 @@ def error(
     output: OutputForm = None,
 ) -> None:
     """Refuse the next produce requests with an error."""
+    number = _read_error_code(code)
+    _act(context, bootstrap_servers, output, lambda control: control.error(number, count))
+
+
+def _read_error_code(text: str) -> int:
     from simulator.broker.produce_errors import parse_error_code
 
     try:
-        parse_error_code(code)
+        return parse_error_code(text)
     except ValueError as problem:
         raise UsageProblem(f"{problem}.") from None
-    _act(context, bootstrap_servers, output, lambda control: control.error(code, count))
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
@@ -132,6 +173,14 @@ async def _tell_broker(
     if terminal.as_json:
         terminal.write(status.model_dump(mode="json"))
         return
-    said = f"Broker at {status.bootstrap_servers} is {status.state}"
-    delay = f", every answer delayed by {status.delay_milliseconds}ms" if status.delay_milliseconds else ""
-    terminal.show(f"{said}{delay}, {status.connections} connections.")
+    terminal.show(cell(_describe(status), wrap=True))
+
+
+def _describe(status: BrokerStatus) -> str:
+    parts = [f"Broker at {status.bootstrap_servers} is {status.state}"]
+    if status.delay_milliseconds:
+        parts.append(f"every answer delayed by {status.delay_milliseconds}ms")
+    if status.loses_answers_seconds:
+        parts.append(f"every answer lost for {format_duration(status.loses_answers_seconds)}")
+    parts += [f"topic {name} shown with {code}" for name, code in status.topic_errors.items()]
+    return f"{', '.join(parts)}, {status.connections} connection{'' if status.connections == 1 else 's'}."

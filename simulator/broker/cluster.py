@@ -9,7 +9,23 @@ and the header has no knob for:
   answer was lost, stands on the topic twice;
 - asking for the metadata of one unknown topic creates it with 4 partitions, unless the client forbids that;
 - a fetch that waits is not woken by new data, so consumers should wait short (50 ms);
-- a consumer group that lost a member takes the next one only after the session timeout less a second.
+- a consumer group that lost a member takes the next one only after the session timeout less a second;
+- it never throttles: `throttle_time_ms` is a literal 0 in every answer (rdkafka_mock_handlers.c), and
+  `rd_kafka_mock_broker_push_request_error_rtts` only delays one, as `Relay.delay_answers` does.
+
+A topic's error (`rd_kafka_mock_topic_set_error`) stands in metadata alone; Produce, Fetch and ListOffsets are
+carried out as before for whoever still knows the leader. Measured with aiokafka 0.14:
+
+- `fetch_all_metadata` leaves the topic out, whatever the error; TOPIC_AUTHORIZATION_FAILED also puts it among
+  the `unauthorized_topics`. librdkafka lists it with its error, and with no partitions for
+  UNKNOWN_TOPIC_OR_PARTITION;
+- a producer that knows the topic goes on writing to it until it refreshes its metadata (5 min by default);
+- any other `send` raises TopicAuthorizationFailedError at once for TOPIC_AUTHORIZATION_FAILED, and for every
+  other error, INVALID_TOPIC_EXCEPTION too, UnknownTopicOrPartitionError after `request_timeout_ms`;
+- a consumer waits without an error, and `end_offsets` ends in KafkaTimeoutError;
+- without the error the records are there as before, and the next `send` is acknowledged.
+
+An answer to Produce itself that refuses it comes from `push_error`.
 """
 
 from __future__ import annotations
@@ -53,6 +69,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "rd_kafka_mock_broker_set_down": (c_int, [c_void_p, c_int32]),
     "rd_kafka_mock_broker_set_up": (c_int, [c_void_p, c_int32]),
     "rd_kafka_mock_broker_set_rtt": (c_int, [c_void_p, c_int32, c_int]),
+    "rd_kafka_mock_topic_set_error": (None, [c_void_p, c_char_p, c_int]),
     "rd_kafka_mock_topic_create": (c_int, [c_void_p, c_char_p, c_int, c_int]),
     "rd_kafka_mock_push_request_errors_array": (None, [c_void_p, c_int16, c_size_t, ctypes.POINTER(c_int)]),
 }
@@ -86,6 +103,7 @@ class MockCluster:
         self._client = client
         self._cluster: int | None = cluster
         self._brokers = brokers
+        self._topic_errors: dict[str, tuple[TopicSpec, int]] = {}
         # Read now: advertising another address later also changes the port that the library reports.
         first = library.rd_kafka_mock_cluster_bootstraps(cluster).decode().split(",")[0]
         self.bootstrap_port = int(first.rpartition(":")[2])
@@ -129,7 +147,30 @@ class MockCluster:
             raise BrokerError(
                 f"The mock cluster did not list its topics in {timeout_seconds:g} s."
             ) from error
-        return tuple(TopicSpec(name, len(found[name].partitions)) for name in sorted(found))
+        return tuple(
+            # Metadata may hide the partitions of a topic that has an error.
+            self._topic_errors[name][0]
+            if name in self._topic_errors
+            else TopicSpec(name, len(found[name].partitions))
+            for name in sorted(found)
+        )
+
+    @property
+    def topic_errors(self) -> dict[str, int]:
+        """The topics that have an error, and its code."""
+        return {name: code for name, (_, code) in self._topic_errors.items()}
+
+    def set_topic_error(self, name: str, code: int) -> None:
+        """Show a topic in metadata with this Kafka error, 0 for none; BrokerError if it does not exist."""
+        # The library would create a topic that does not exist.
+        topic = next((topic for topic in self.topics() if topic.name == name), None)
+        if topic is None:
+            raise BrokerError(f"There is no topic {name!r}; create it first.")
+        self._library.rd_kafka_mock_topic_set_error(self._handle(), name.encode(), code)
+        if code:
+            self._topic_errors[name] = (topic, code)
+        else:
+            self._topic_errors.pop(name, None)
 
     def set_down(self) -> None:
         """Cut every connection and take none until `set_up`."""

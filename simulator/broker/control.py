@@ -18,11 +18,14 @@ from simulator.broker.messages import (
     BrokerStatus,
     ComeUp,
     CreateTopics,
+    CutConnections,
     GoDown,
     ListTopics,
+    LoseAnswers,
     Message,
     Refusal,
     RefuseProduce,
+    SetTopicError,
     Slow,
     StatusAnswer,
     Stop,
@@ -65,6 +68,21 @@ class BrokerControl:
     async def up(self) -> BrokerStatus:
         """Make the broker take connections again."""
         return (await self._ask(ComeUp(), StatusAnswer)).status
+
+    async def cut(self) -> BrokerStatus:
+        """Cut every connection once, with what is under way on it; clients may come back at once."""
+        return (await self._ask(CutConnections(), StatusAnswer)).status
+
+    async def lose_answers(self, seconds: float) -> BrokerStatus:
+        """Swallow the broker's answers for so long, then cut the connections that lack one; 0 ends it.
+
+        Requests are carried out meanwhile: a record whose ack is lost may stand twice after the retry.
+        """
+        return (await self._ask(LoseAnswers.model_construct(seconds=seconds), StatusAnswer)).status
+
+    async def topic_error(self, topic: str, code: str | int | None) -> BrokerStatus:
+        """Show a topic in metadata with a Kafka error, given by name or number; None ends it."""
+        return (await self._ask(SetTopicError.model_construct(topic=topic, code=code), StatusAnswer)).status
 
     async def slow(self, milliseconds: int) -> BrokerStatus:
         """Delay every answer of the broker from now on; 0 ends it."""

@@ -12,6 +12,7 @@ from simulator.broker.topic import TopicSpec
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_DELAY_MILLISECONDS = 600_000
 MAX_INJECTED_ERRORS = 100_000
+MAX_LOSS_SECONDS = 600
 
 
 class Message(BaseModel):
@@ -52,6 +53,39 @@ class Slow(Message):
     milliseconds: int = Field(ge=0, le=MAX_DELAY_MILLISECONDS)
 
 
+class CutConnections(Message):
+    """Cut every connection once; clients may come back at once."""
+
+    op: Literal["cut"] = "cut"
+
+
+class LoseAnswers(Message):
+    """Swallow the broker's answers for so long, then cut the connections that lack one; 0 ends it."""
+
+    op: Literal["lose_answers"] = "lose_answers"
+    seconds: float = Field(ge=0, le=MAX_LOSS_SECONDS)
+
+
+class SetTopicError(Message):
+    """Show a topic with this Kafka error in metadata, given by name or number; null ends it."""
+
+    op: Literal["topic_error"] = "topic_error"
+    topic: str
+    code: int | str | None
+
+    @field_validator("code")
+    @classmethod
+    def _check_code(cls, code: int | str | None) -> int | str | None:
+        if code is not None:
+            parse_error_code(str(code))
+        return code
+
+    @property
+    def number(self) -> int:
+        """The error's number in the Kafka protocol, 0 for none."""
+        return 0 if self.code is None else parse_error_code(str(self.code))
+
+
 class RefuseProduce(Message):
     """Answer the next `count` Produce requests with this Kafka error, given by name or number."""
 
@@ -84,7 +118,17 @@ class Stop(Message):
 
 
 Request = Annotated[
-    CreateTopics | ListTopics | GoDown | ComeUp | Slow | RefuseProduce | AskStatus | Stop,
+    CreateTopics
+    | ListTopics
+    | GoDown
+    | ComeUp
+    | CutConnections
+    | Slow
+    | LoseAnswers
+    | RefuseProduce
+    | SetTopicError
+    | AskStatus
+    | Stop,
     Field(discriminator="op"),
 ]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
@@ -95,6 +139,10 @@ class BrokerStatus(Message):
 
     state: Literal["up", "down"]
     delay_milliseconds: int
+    loses_answers_seconds: float
+    """How much longer its answers are swallowed; 0 if they are not."""
+    topic_errors: dict[str, str]
+    """The topics that metadata shows with an error, and its name."""
     connections: int
     bootstrap_servers: str
     pid: int

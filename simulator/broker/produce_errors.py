@@ -49,6 +49,12 @@ class ProduceError(IntEnum):
     PRODUCER_FENCED = 90
 
 
+def name_error(code: int) -> str:
+    """The name of a Kafka error as `parse_error_code` takes it, its number where none is known here."""
+    known = {error.value: error.name for error in ProduceError}
+    return known.get(code, str(code))
+
+
 def parse_error_code(text: str) -> int:
     """The number of a Kafka error given by name or number; ValueError if it is neither."""
     if (name := text.strip().upper()) in ProduceError.__members__:
@@ -60,6 +66,6 @@ def parse_error_code(text: str) -> int:
         if code == -1 or 1 <= code <= MAX_ERROR_CODE:
             return code
     raise ValueError(
-        f"{text!r} is no error that a broker answers to Produce; give a number or a name such as "
+        f"{text!r} is no error that a broker answers with; give a number or a name such as "
         "NOT_LEADER_OR_FOLLOWER, MESSAGE_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED"
     )

@@ -1,4 +1,7 @@
-"""A TCP relay on the chosen port, before the mock cluster's random one: it can vanish, and answer late."""
+"""A TCP relay on the chosen port, before the mock cluster's random one.
+
+It can vanish, cut connections, answer late, and swallow answers.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,22 @@ FIRST_ANSWER_TIMEOUT_SECONDS = 0.1
 
 
 class Flow:
-    """One direction of a connection: bytes in order, none lost, each late by the delay when it arrived."""
+    """One direction of a connection: bytes in order, each late by the delay when it arrived.
+
+    None is lost but those that are due while `swallows` says so.
+    """
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_seconds: Callable[[], float]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        delay_seconds: Callable[[], float] = lambda: 0.0,
+        swallows: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._delay_seconds = delay_seconds
+        self._swallows = swallows
         self._loop = asyncio.get_running_loop()
         self._held: deque[tuple[float, bytes]] = deque()
         self._held_bytes = 0
@@ -71,7 +82,8 @@ class Flow:
         while self._held and self._held[0][0] <= now:
             _, chunk = self._held.popleft()
             self._held_bytes -= len(chunk)
-            self._writer.write(chunk)
+            if chunk and not self._swallows():
+                self._writer.write(chunk)
         await self._writer.drain()
 
 
@@ -88,6 +100,8 @@ class Relay:
         self._upstream_port = upstream_port
         self._connections: set[asyncio.Task[None]] = set()
         self._delay_seconds = 0.0
+        self._end_of_loss: asyncio.TimerHandle | None = None
+        self._robbed: set[asyncio.Task[None]] = set()  # connections whose answers were swallowed
         self._opening = asyncio.Semaphore(UPSTREAM_BACKLOG)
 
     @classmethod
@@ -114,6 +128,33 @@ class Relay:
         """Hold back what the broker sends from now on; requests still reach it at once."""
         self._delay_seconds = seconds
 
+    @property
+    def loss_left_seconds(self) -> float:
+        """How much longer answers are swallowed; 0 if they are not."""
+        if self._end_of_loss is None:
+            return 0.0
+        return max(0.0, self._end_of_loss.when() - asyncio.get_running_loop().time())
+
+    def lose_answers(self, seconds: float) -> None:
+        """Swallow every answer that is due in the next `seconds`; 0 ends it at once.
+
+        Then the connections that lack an answer are cut: a client that waited for it notices, and no other
+        one sees the rest of a stream whose beginning is missing.
+        """
+        if self._end_of_loss is not None:
+            self._end_of_loss.cancel()
+        if seconds:
+            self._end_of_loss = asyncio.get_running_loop().call_later(seconds, self._stop_losing)
+        else:
+            self._stop_losing()
+
+    async def cut(self) -> None:
+        """Cut every connection now, with what is under way on it; clients may connect again at once."""
+        connections = tuple(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
     async def bring_up(self) -> None:
         """Take connections; PortInUse if another program began to listen here meanwhile."""
         if self._server is not None:
@@ -133,22 +174,36 @@ class Relay:
         """Refuse connections and cut the existing ones; answers under way are lost, as in a crash."""
         if self._server is None:
             return
-        await self.close()
+        await self._stop_listening()
         # Bound but not listening: clients are refused, and the port stays ours until `bring_up`.
         self._reserved = _bind(self.host, self.port)
 
     async def close(self) -> None:
         """Give the address up and cut every connection."""
+        if self._end_of_loss is not None:
+            self._end_of_loss.cancel()
+            self._end_of_loss = None
+        await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        connections = tuple(self._connections)
-        for connection in connections:
+        await self.cut()
+
+    def _stop_losing(self) -> None:
+        self._end_of_loss = None
+        for connection in self._robbed:
             connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+
+    def _swallows_answer_of(self, connection: asyncio.Task[None]) -> bool:
+        if self._end_of_loss is not None:
+            self._robbed.add(connection)
+        # A robbed connection gets nothing more, also between the end of the loss and its own.
+        return connection in self._robbed
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted by the kernel just before the listener closed
@@ -159,6 +214,7 @@ class Relay:
         )
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(self._robbed.discard)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
@@ -166,6 +222,8 @@ class Relay:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
+        connection = asyncio.current_task()
+        assert connection is not None
         try:
             first_request = await reader.read(CHUNK_BYTES)
             async with self._opening:
@@ -174,9 +232,15 @@ class Relay:
                 requests.write(first_request)
                 # An answer proves that the mock has taken this connection out of its short queue.
                 first_answer = await _read_soon(answers)
+            answering = Flow(
+                answers,
+                writer,
+                delay_seconds=lambda: self._delay_seconds,
+                swallows=lambda: self._swallows_answer_of(connection),
+            )
             async with asyncio.TaskGroup() as both:
-                both.create_task(Flow(reader, requests, lambda: 0.0).run(b""))
-                both.create_task(Flow(answers, writer, lambda: self._delay_seconds).run(first_answer))
+                both.create_task(Flow(reader, requests).run(b""))
+                both.create_task(answering.run(first_answer))
             for each in writers:
                 each.close()
                 await each.wait_closed()

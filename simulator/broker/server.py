@@ -17,15 +17,19 @@ from simulator.broker.messages import (
     BrokerStatus,
     ComeUp,
     CreateTopics,
+    CutConnections,
     GoDown,
     ListTopics,
+    LoseAnswers,
     RefuseProduce,
     Request,
+    SetTopicError,
     Slow,
     StatusAnswer,
     Stop,
     TopicsAnswer,
 )
+from simulator.broker.produce_errors import name_error
 from simulator.broker.relay import Relay
 from simulator.broker.runtime import control_path, open_runtime_folder
 from simulator.broker.topic import TopicSpec
@@ -69,6 +73,12 @@ class EmbeddedBroker:
                     await self._relay.bring_up()
                 case Slow(milliseconds=milliseconds):
                     self._relay.delay_answers(milliseconds / MILLISECONDS_PER_SECOND)
+                case CutConnections():
+                    await self._relay.cut()
+                case LoseAnswers(seconds=seconds):
+                    self._relay.lose_answers(seconds)
+                case SetTopicError(topic=topic, number=number):
+                    await asyncio.to_thread(self._cluster.set_topic_error, topic, number)
                 case RefuseProduce(number=number, count=count):
                     self._cluster.push_error(PRODUCE_API_KEY, *[number] * count)
                 case Stop():
@@ -91,6 +101,8 @@ class EmbeddedBroker:
         return BrokerStatus(
             state="up" if self._relay.is_up else "down",
             delay_milliseconds=round(self._relay.delay_seconds * MILLISECONDS_PER_SECOND),
+            loses_answers_seconds=round(self._relay.loss_left_seconds, 3),
+            topic_errors={name: name_error(code) for name, code in self._cluster.topic_errors.items()},
             connections=self._relay.connection_count,
             bootstrap_servers=self.bootstrap_servers,
             pid=os.getpid(),

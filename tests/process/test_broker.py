@@ -18,6 +18,7 @@ import confluent_kafka
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from simulator.broker.control import BrokerControl, find_control
@@ -278,11 +279,75 @@ async def test_injected_retriable_errors_only_delay_the_ack(broker: RunningBroke
         assert time.monotonic() - started >= 0.15
 
 
+async def read_all(broker: RunningBroker) -> list[bytes | None]:
+    """The values on the topic's first partition, up to its present end."""
+    async with consuming(broker) as consumer:
+        partition = TopicPartition(TOPIC, 0)
+        end = (await consumer.end_offsets([partition]))[partition]
+        return [(await consumer.getone()).value for _ in range(end)]
+
+
+async def test_a_producer_that_was_cut_off_goes_on(broker: RunningBroker) -> None:
+    """A cut ends its connections, and its next record is acknowledged over another."""
+    async with producing(broker) as producer:
+        await producer.send_and_wait(TOPIC, b"before", partition=0)
+        assert (await broker.control.cut()).state == "up"
+        await producer.send_and_wait(TOPIC, b"after", partition=0)
+    assert await read_all(broker) == [b"before", b"after"]
+
+
+async def test_a_record_whose_ack_was_lost_stands_twice(broker: RunningBroker) -> None:
+    """The broker took it, the producer never heard so and sent it again: the fault that copies a record."""
+    async with producing(broker) as producer:
+        await producer.send_and_wait(TOPIC, b"before", partition=0)
+        assert 0 < (await broker.control.lose_answers(1.0)).loses_answers_seconds <= 1.0
+        ack = await producer.send_and_wait(TOPIC, b"copied", partition=0)
+        assert (await broker.control.status()).loses_answers_seconds == 0
+    assert ack.offset == 2
+    assert await read_all(broker) == [b"before", b"copied", b"copied"]
+
+
+async def test_a_topic_with_an_error_looks_gone_until_the_error_is_taken_back(broker: RunningBroker) -> None:
+    """Clients that ask for it anew are refused, nothing on it is lost, and the status says so."""
+    control = broker.control
+    async with producing(broker) as producer:
+        await producer.send_and_wait(TOPIC, b"before", partition=0)
+    assert (await control.topic_error(TOPIC, 29)).topic_errors == {TOPIC: "TOPIC_AUTHORIZATION_FAILED"}
+    async with producing(broker) as producer:
+        with pytest.raises(TopicAuthorizationFailedError):
+            await producer.send_and_wait(TOPIC, b"refused", partition=0)
+        assert await control.topics() == (TopicSpec(TOPIC, 3),)
+        assert (await control.topic_error(TOPIC, None)).topic_errors == {}
+        assert (await producer.send_and_wait(TOPIC, b"after", partition=0)).offset == 1
+    with pytest.raises(ControlError, match="no topic 'nowhere'"):
+        await control.topic_error("nowhere", "UNKNOWN_TOPIC_OR_PARTITION")
+
+
+async def test_what_aiokafka_lists_leaves_out_a_topic_that_has_an_error(broker: RunningBroker) -> None:
+    """`fetch_all_metadata`, from which the service knows its topics, no longer has it."""
+    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
+    await client.bootstrap()
+    try:
+        for code in ("UNKNOWN_TOPIC_OR_PARTITION", "INVALID_TOPIC_EXCEPTION"):
+            await broker.control.topic_error(TOPIC, code)
+            assert TOPIC not in (await client.fetch_all_metadata()).topics()
+        await broker.control.topic_error(TOPIC, None)
+        assert TOPIC in (await client.fetch_all_metadata()).topics()
+    finally:
+        await client.close()
+
+
 async def test_wrong_control_requests_are_answered_with_a_sentence(broker: RunningBroker) -> None:
     """The connection survives nonsense, and the next request on it is carried out."""
     reader, writer = await asyncio.open_unix_connection(str(broker.socket))
     try:
-        for line in (b"nonsense", b'{"op": "slow", "milliseconds": -1}', b'{"op": "error", "code": "NO"}'):
+        for line in (
+            b"nonsense",
+            b'{"op": "slow", "milliseconds": -1}',
+            b'{"op": "error", "code": "NO"}',
+            b'{"op": "lose_answers", "seconds": 601}',
+            b'{"op": "topic_error", "topic": "t", "code": "NO"}',
+        ):
             writer.write(line + b"\n")
             message = json.loads(await reader.readline())["error"]["message"]
             assert message.startswith("The control request is wrong")

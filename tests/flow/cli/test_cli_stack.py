@@ -216,6 +216,17 @@ async def test_simulators_run_alone_and_obey(llmctl: Run, place: Path) -> None:
         assert json.loads((await llmctl("simulate", "broker", "down", env=env)).out)["state"] == "down"
         assert (await llmctl("topics", "list", env=env)).code == 3
         assert json.loads((await llmctl("simulate", "broker", "up", env=env)).out)["state"] == "up"
+        assert json.loads((await llmctl("simulate", "broker", "cut", env=env)).out)["state"] == "up"
+        losing = await llmctl("simulate", "broker", "lose-acks", "30s", env=env)
+        assert 0 < json.loads(losing.out)["loses_answers_seconds"] <= 30
+        ended = await llmctl("simulate", "broker", "lose-acks", "0s", env=env)
+        assert json.loads(ended.out)["loses_answers_seconds"] == 0
+        gone = await llmctl("simulate", "broker", "topic-error", "mine", "3", "--output", "table", env=env)
+        assert "topic mine shown with UNKNOWN_TOPIC_OR_PARTITION" in gone.out
+        wrong = await llmctl("simulate", "broker", "topic-error", "mine", "no-such-error", env=env)
+        assert (wrong.code, "no error that a broker answers with" in wrong.err) == (2, True)
+        back = await llmctl("simulate", "broker", "topic-error", "mine", "none", env=env)
+        assert json.loads(back.out)["topic_errors"] == {}
         described = await llmctl("topics", "describe", "mine", env=env)
         assert json.loads(described.out)["topics"][0]["partitions"] == 2
         for process in (provider, broker):

@@ -61,6 +61,29 @@ def test_pushed_errors_answer_the_next_produce_requests(cluster: MockCluster) ->
     assert produce(cluster, "t") is None
 
 
+def test_a_topic_with_an_error_keeps_its_partitions_and_records(cluster: MockCluster) -> None:
+    """Metadata shows the error until it is taken back; what the broker holds does not change."""
+    cluster.create_topic("t", 2)
+    assert produce(cluster, "t") is None
+    asking = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"})
+    for code, partitions in ((3, 0), (29, 2)):
+        cluster.set_topic_error("t", code)
+        shown = asking.list_topics(timeout=TIMEOUT_SECONDS).topics["t"]
+        assert (shown.error.code(), len(shown.partitions)) == (code, partitions)
+        assert cluster.topic_errors == {"t": code}
+        assert cluster.topics() == (TopicSpec("t", 2),)
+    cluster.set_topic_error("t", 0)
+    assert asking.list_topics(timeout=TIMEOUT_SECONDS).topics["t"].error is None
+    assert cluster.topic_errors == {}
+
+
+def test_an_error_of_a_topic_that_does_not_exist_creates_none(cluster: MockCluster) -> None:
+    """The library would create it; ours refuses with a sentence."""
+    with pytest.raises(BrokerError, match="no topic 'nowhere'"):
+        cluster.set_topic_error("nowhere", 3)
+    assert cluster.topics() == ()
+
+
 def test_a_cluster_that_is_down_cannot_be_asked_until_it_is_up(cluster: MockCluster) -> None:
     """Down refuses connections on the same port that up serves again."""
     cluster.create_topic("t", 1)

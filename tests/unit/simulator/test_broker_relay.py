@@ -201,6 +201,103 @@ async def test_a_relay_that_is_down_keeps_its_port() -> None:
             other.bind((relay.host, relay.port))
 
 
+async def test_a_cut_ends_every_connection_once_and_takes_the_next() -> None:
+    """What is under way is lost with its connection; a client that comes back at once is served."""
+    async with relay_before(echo) as relay:
+        async with connect(relay) as (one, writer), connect(relay) as (other, other_writer):
+            for each in (writer, other_writer):
+                each.write(b"x")
+            assert await one.readexactly(1) == await other.readexactly(1) == b"x"
+            relay.delay_answers(60.0)
+            writer.write(b"under way")
+            await relay.cut()
+            relay.delay_answers(0.0)
+            assert await read_until_cut(one) == await read_until_cut(other) == b""
+        assert relay.is_up
+        async with connect(relay) as (reader, writer):
+            writer.write(b"y")
+            assert await reader.readexactly(1) == b"y"
+
+
+@asynccontextmanager
+async def recording_relay() -> AsyncIterator[tuple[Relay, bytearray]]:
+    """A relay before an echo, and the bytes that the echo has received."""
+    received = bytearray()
+
+    async def note_and_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                received.extend(chunk)
+                writer.write(chunk)
+                await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+    async with relay_before(note_and_echo) as relay:
+        yield relay, received
+
+
+async def test_lost_answers_cost_the_connection_and_not_the_request() -> None:
+    """A request arrives, its answer never does, the connection ends with the loss, the next one is well."""
+    async with recording_relay() as (relay, received):
+        async with connect(relay) as (old, old_writer), connect(relay) as (new, new_writer):
+            old_writer.write(b"1")
+            assert await old.readexactly(1) == b"1"
+            relay.lose_answers(0.3)
+            started = time.monotonic()
+            old_writer.write(b"2")
+            new_writer.write(b"3")  # on a connection that had no answer yet
+            assert await read_until_cut(old) == await read_until_cut(new) == b""
+            assert 0.25 <= time.monotonic() - started < 2.0
+            assert sorted(received) == sorted(b"123")
+        assert relay.loss_left_seconds == 0.0
+        async with connect(relay) as (reader, writer):
+            writer.write(b"4")
+            assert await reader.readexactly(1) == b"4"
+
+
+async def test_a_connection_that_lacks_no_answer_outlives_the_loss() -> None:
+    """Only what was robbed is cut at the end."""
+    async with (
+        recording_relay() as (relay, _),
+        connect(relay) as (idle, idle_writer),
+        connect(relay) as (robbed, robbed_writer),
+    ):
+        for reader, writer in ((idle, idle_writer), (robbed, robbed_writer)):
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+        relay.lose_answers(0.3)
+        robbed_writer.write(b"!")
+        assert await read_until_cut(robbed) == b""
+        idle_writer.write(b"y")
+        assert await idle.readexactly(1) == b"y"
+
+
+async def test_a_loss_can_be_ended_early() -> None:
+    """A loss of 0 s takes back the one before it."""
+    async with relay_before(echo) as relay, connect(relay) as (reader, writer):
+        relay.lose_answers(60.0)
+        assert 59.0 < relay.loss_left_seconds <= 60.0
+        relay.lose_answers(0.0)
+        assert relay.loss_left_seconds == 0.0
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+
+
+async def test_a_loss_outlives_a_shutdown_of_the_listener() -> None:
+    """Down and up in the middle of a loss end neither it nor its limit."""
+    async with recording_relay() as (relay, _):
+        relay.lose_answers(0.3)
+        await relay.take_down()
+        await relay.bring_up()
+        assert relay.loss_left_seconds > 0
+        async with connect(relay) as (reader, writer):
+            writer.write(b"x")
+            assert await read_until_cut(reader) == b""
+
+
 async def test_a_client_is_cut_where_nothing_listens_behind_the_relay() -> None:
     """A connection that cannot be carried ends; it does not hang."""
     with socket.socket() as closed:
