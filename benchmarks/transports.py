@@ -9,8 +9,8 @@ are shown. Read the ratios; the absolute figures belong to one machine and one h
     python -m benchmarks.transports
     python -m benchmarks.transports --rounds 5 --seconds 4 --in-flight 64 1000 --only pyreqwest
 
-Candidates: the one in use and httpx (installed with the project), pyreqwest, pyqwest with h2, aiohttp,
-httpx-aiohttp (skipped, by name, where they are not installed).
+Candidates: the one in use and httpx (installed with the project), httpx2, pyreqwest, pyqwest with h2,
+aiohttp, httpx-aiohttp (skipped, by name, where they are not installed).
 """
 
 import argparse
@@ -213,6 +213,23 @@ async def httpx_aiohttp(url: str, in_flight: int) -> AsyncIterator[Send]:
 
 
 @asynccontextmanager
+async def httpx2_native(url: str, in_flight: int) -> AsyncIterator[Send]:
+    httpx2 = import_module("httpx2")  # its types are its own: it carries no request of httpx's
+    limits = httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    async with httpx2.AsyncHTTPTransport(limits=limits) as transport:
+
+        async def send() -> None:
+            request = httpx2.Request("POST", url, headers=HEADERS, content=BODY)
+            response = await transport.handle_async_request(request)
+            try:
+                assert len(await response.aread()) == len(ANSWER_BODY)
+            finally:
+                await response.aclose()
+
+        yield send
+
+
+@asynccontextmanager
 async def aiohttp_adapter(url: str, in_flight: int) -> AsyncIterator[Send]:
     aiohttp = import_module("aiohttp")
 
@@ -283,6 +300,7 @@ CANDIDATES = (
     Candidate("aiohttp, native", "aiohttp", aiohttp_native),
     Candidate("httpx-aiohttp", "httpx_aiohttp", httpx_aiohttp),
     Candidate("httpx", "httpx", stock_httpx),
+    Candidate("httpx2, native", "httpx2", httpx2_native),
 )
 
 

@@ -11,6 +11,7 @@ from service.core.errors import ServiceError
 from service.lifecycle import run
 from service.settings import Settings, SettingsInvalid, load_settings
 from service.telemetry.logs import configure_logs
+from service.web.listener import HandedOverSocketUnusable
 from service.wiring import build
 
 EXIT_FAILED = 1
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(settings, exit_with_parent=options.exit_with_parent))
-    except (SettingsInvalid, KafkaMisconfigured) as error:
+    except (SettingsInvalid, KafkaMisconfigured, HandedOverSocketUnusable) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG_CONFIGURATION
     except ServiceError as error:

@@ -5,7 +5,6 @@ import gc
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -15,7 +14,9 @@ import structlog
 
 from service.engine.drain import drain_in_flight_requests, flush_outbox
 from service.engine.phase import Phase
-from service.web.server import Server, bind
+from service.settings import Settings, SettingsInvalid
+from service.web.listener import Listener, bind, take_over
+from service.web.server import Server
 from service.wiring import Service
 
 EXIT_DONE = 0
@@ -52,7 +53,8 @@ class Stopping:
 
     def _on_sigint(self) -> None:
         if self.requested.is_set():
-            # Whoever presses Ctrl-C twice means it; what is durable is taken up by the next start.
+            # Whoever presses Ctrl-C twice means it: nothing is closed, as with SIGKILL, and nothing lost.
+            _log.warning("second SIGINT, leaving at once; the next start takes up what is queued or begun")
             os._exit(EXIT_INTERRUPTED)
         self._request("SIGINT")
 
@@ -71,11 +73,11 @@ async def run(service: Service, *, exit_with_parent: bool = False) -> int:
     stopping = Stopping()
     if exit_with_parent:
         stopping.watch_parent()
-    listener = bind(service.settings.host, service.settings.port)
+    listener = _open_listener(service.settings)
     try:
         await service.queue.open()
     except BaseException:
-        listener.close()
+        listener.socket.close()
         raise
     try:
         return await _serve(service, stopping, listener)
@@ -88,16 +90,28 @@ async def run(service: Service, *, exit_with_parent: bool = False) -> int:
         _log.info("stopped")
 
 
-async def _serve(service: Service, stopping: Stopping, listener: socket.socket) -> int:
-    server = Server(service.app)
+def _open_listener(settings: Settings) -> Listener:
+    """The socket that was handed over, else one on HOST and PORT; the same rules hold for both."""
+    listener = take_over()
+    if listener is None:
+        return bind(settings.host, settings.port)
+    objection = settings.find_exposure(listener.host, "The address of the socket that was handed over")
+    if objection is not None:
+        raise SettingsInvalid(f"Wrong setting: {objection}.")
+    return listener
+
+
+async def _serve(service: Service, stopping: Stopping, listener: Listener) -> int:
+    server = Server(service.app, service.gate)
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(_owned("web", server.serve([listener])), name="web")
+        serving = tasks.create_task(_owned("web", server.serve_on(listener)), name="web")
         background = {
             name: tasks.create_task(_owned(name, work), name=name)
             for name, work in (
                 ("publisher", service.publisher.run()),
                 ("topics", service.directory.run()),
                 ("relay", service.relay.run()),
+                ("read-back", service.read_back.run()),
                 ("pool", service.pool.run()),
                 ("reaper", service.reaper.run()),
                 ("drain", service.drain.run()),
@@ -111,8 +125,11 @@ async def _serve(service: Service, stopping: Stopping, listener: socket.socket) 
         service.operations.note_stopping()
         drained = await _drain(service)
         service.gate.advance(Phase.STOPPED)
+        _log.info("listener closed, answering what open connections still bring")
+        still_open = await server.finish()
         server.stop()
         await serving
+        _log.info("connections closed", closed_by_us=still_open)
         # The publisher still sends what is pending; the relay lives on, to delete what is acknowledged.
         background["publisher"].cancel()
         await service.publisher.close()
@@ -153,10 +170,10 @@ def _settle_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _announce(listener: socket.socket) -> None:
+def _announce(listener: Listener) -> None:
     """Tells where the service listens: one line of JSON on stdout for whoever started it, and a log line."""
-    host, port = listener.getsockname()[:2]
+    host, port = listener.host, listener.port
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    _log.info("ready", url=url)
+    _log.info("ready", url=url, handed_over=listener.handed_over)
     if not sys.stdout.isatty():
         print(json.dumps({"ready": True, "url": url, "pid": os.getpid()}), flush=True)

@@ -2,13 +2,22 @@
 
 import ipaddress
 import os
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from platformdirs import user_state_path
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts.enums import LLMProviderType
@@ -16,6 +25,15 @@ from service.core.errors import ServiceError
 
 PREFIX = "LLM_PROVIDER_SERVICE_"
 ALLOWLIST_OF_CALLER = "CALLBACK_TOPIC_ALLOWLIST_"
+VENDORS = tuple(provider for provider in LLMProviderType if provider is not LLMProviderType.MOCK)
+
+_VERSION_OF_BASE_URL = {
+    "openai_base_url": "",
+    "anthropic_base_url": "!/v1",
+    "google_base_url": "!/v1beta",
+    "openrouter_base_url": "/v1",
+}
+"""How the path has to end, or after an exclamation mark must not; gateways for OpenAI's protocol differ."""
 
 
 class SettingsInvalid(ServiceError):
@@ -29,6 +47,18 @@ def _split_commas(value: Any) -> Any:
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+
+
+@dataclass(frozen=True, slots=True)
+class VendorSettings:
+    """What is set for one vendor; its fields' names are the settings', after the vendor's."""
+
+    api_key: SecretStr | None
+    base_url: str
+    model: str
+    rpm: int | None
+    tpm: int | None
+    max_concurrency: int
 
 
 class Settings(BaseSettings):
@@ -93,6 +123,13 @@ class Settings(BaseSettings):
         default=300, ge=0, le=86_400, description="Limit on finishing started calls when the service stops"
     )
 
+    max_cost_usd_per_request: float | None = Field(
+        default=None, gt=0, description="What all attempts at one request may cost; no limit unless set"
+    )
+    max_cost_usd_per_day: float | None = Field(
+        default=None, gt=0, description="What all calls of a day (UTC) may cost; no limit unless set"
+    )
+
     default_llm_provider: LLMProviderType = Field(
         default=LLMProviderType.OPENAI, description="Who is asked where a request does not say"
     )
@@ -100,47 +137,130 @@ class Settings(BaseSettings):
     provider_timeout_seconds: float = Field(
         default=120, gt=0, description="Limit on one whole call to a provider"
     )
+    model_catalogue: Path | None = Field(
+        default=None, description="TOML file of models, limits and prices beside the built-in ones"
+    )
     openai_api_key: SecretStr | None = Field(default=None, description="Turns the provider openai on")
     openai_base_url: str = Field(
         default="https://api.openai.com/v1", description="As OpenAI's SDK takes it, ending in /v1"
     )
     openai_model: str = Field(default="gpt-4o-mini", min_length=1, description="Where a request names none")
+    openai_rpm: int | None = Field(
+        default=None, gt=0, description="Requests a minute to OpenAI; no limit unless set"
+    )
+    openai_tpm: int | None = Field(
+        default=None, gt=0, description="Tokens a minute, prompt and answer; no limit unless set"
+    )
     openai_max_concurrency: int = Field(
         default=1000, gt=0, description="Connections to OpenAI in use at once"
     )
+    anthropic_api_key: SecretStr | None = Field(default=None, description="Turns the provider anthropic on")
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com", description="As Anthropic's SDK takes it, without /v1"
+    )
+    anthropic_model: str = Field(
+        default="claude-haiku-4-5", min_length=1, description="Where a request names none"
+    )
+    anthropic_rpm: int | None = Field(
+        default=None, gt=0, description="Requests a minute to Anthropic; no limit unless set"
+    )
+    anthropic_tpm: int | None = Field(
+        default=None, gt=0, description="Tokens a minute, prompt and answer; no limit unless set"
+    )
+    anthropic_max_concurrency: int = Field(
+        default=1000, gt=0, description="Connections to Anthropic in use at once"
+    )
+    google_api_key: SecretStr | None = Field(default=None, description="Turns the provider google on")
+    google_base_url: str = Field(
+        default="https://generativelanguage.googleapis.com",
+        description="As Google's SDK takes it, without /v1beta",
+    )
+    google_model: str = Field(
+        default="gemini-3.5-flash-lite", min_length=1, description="Where a request names none"
+    )
+    google_rpm: int | None = Field(
+        default=None, gt=0, description="Requests a minute to Google; no limit unless set"
+    )
+    google_tpm: int | None = Field(
+        default=None, gt=0, description="Tokens a minute, prompt and answer; no limit unless set"
+    )
+    google_max_concurrency: int = Field(
+        default=1000, gt=0, description="Connections to Google in use at once"
+    )
+    openrouter_api_key: SecretStr | None = Field(default=None, description="Turns the provider openrouter on")
+    openrouter_base_url: str = Field(
+        default="https://openrouter.ai/api/v1", description="As OpenRouter's SDK takes it, ending in /api/v1"
+    )
+    openrouter_model: str = Field(
+        default="openai/gpt-4o-mini", min_length=1, description="Where a request names none"
+    )
+    openrouter_rpm: int | None = Field(
+        default=None, gt=0, description="Requests a minute to OpenRouter; no limit unless set"
+    )
+    openrouter_tpm: int | None = Field(
+        default=None, gt=0, description="Tokens a minute, prompt and answer; no limit unless set"
+    )
+    openrouter_max_concurrency: int = Field(
+        default=1000, gt=0, description="Connections to OpenRouter in use at once"
+    )
 
-    @field_validator("openai_base_url")
+    @field_validator("openai_base_url", "anthropic_base_url", "google_base_url", "openrouter_base_url")
     @classmethod
-    def _check_base_url(cls, value: str) -> str:
+    def _check_base_url(cls, value: str, info: ValidationInfo) -> str:
+        example = cls.model_fields[str(info.field_name)].default
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(
-                "must be an http or https URL without a query, such as https://api.openai.com/v1"
-            )
+        try:
+            strange = parts.query or parts.fragment or parts.username or parts.password or parts.port == 0
+        except ValueError:  # a port that is none
+            strange = "port"
+        if parts.scheme not in {"http", "https"} or not parts.hostname or strange:
+            raise ValueError(f"must be an http or https URL without a query or a user, such as {example}")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise ValueError("must be https: http would send the key in clear text beyond this machine")
+        version = _VERSION_OF_BASE_URL[str(info.field_name)]
+        ends = parts.path.rstrip("/").endswith(version.removeprefix("!"))
+        if version.startswith("!") and ends:
+            raise ValueError(f"must be given without {version[1:]}, as the vendor's SDK takes it: {example}")
+        if not version.startswith("!") and not ends:
+            raise ValueError(f"must end in {version}, such as {example}")
         return value.rstrip("/")
 
-    @field_validator("openai_api_key")
+    @field_validator("openai_api_key", "anthropic_api_key", "google_api_key", "openrouter_api_key")
     @classmethod
     def _check_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        if not value.get_secret_value().isascii() or any(c.isspace() for c in value.get_secret_value()):
+        if not all("!" <= character <= "~" for character in value.get_secret_value()):
             raise ValueError("must be printable ASCII without blanks")
         return value
 
+    def of_vendor(self, provider: LLMProviderType) -> "VendorSettings":
+        """What is set for one vendor."""
+        values = {
+            field.name: getattr(self, f"{provider.value}_{field.name}") for field in fields(VendorSettings)
+        }
+        return VendorSettings(**values)
+
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
+        objection = self.find_exposure(self.host, f"{PREFIX}HOST")
+        if objection is not None:
+            raise ValueError(objection)
+        return self
+
+    def find_exposure(self, address: str, source: str) -> str | None:
+        """Why these settings must not listen on an address, which `source` names; None where they may."""
+        if _is_loopback(address):
+            return None
         authenticated = self.api_tokens is not None and self.admin_token is not None
-        if not _is_loopback(self.host) and not self.allow_insecure and not authenticated:
-            raise ValueError(
-                f"{PREFIX}HOST is not a loopback address: set {PREFIX}API_TOKENS and {PREFIX}ADMIN_TOKEN, or "
+        if not self.allow_insecure and not authenticated:
+            return (
+                f"{source} is not a loopback address: set {PREFIX}API_TOKENS and {PREFIX}ADMIN_TOKEN, or "
                 f"{PREFIX}ALLOW_INSECURE=true where something in front of it checks callers"
             )
-        if not _is_loopback(self.host) and "callback_topic_allowlist" not in self.model_fields_set:
-            raise ValueError(f"beyond loopback {PREFIX}CALLBACK_TOPIC_ALLOWLIST must be set")
-        return self
+        if "callback_topic_allowlist" not in self.model_fields_set:
+            return f"beyond loopback {PREFIX}CALLBACK_TOPIC_ALLOWLIST must be set"
+        return None
 
     @field_validator("api_tokens", "admin_token")
     @classmethod
@@ -191,10 +311,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}DEFAULT_LLM_PROVIDER is mock, which needs {PREFIX}ALLOW_MOCK_PROVIDER=true"
             )
-        if provider is LLMProviderType.OPENAI and self.openai_api_key is None:
-            raise ValueError(f"{PREFIX}OPENAI_API_KEY is not set, and openai is the default provider")
-        if provider not in {LLMProviderType.MOCK, LLMProviderType.OPENAI}:
-            raise ValueError(f"{PREFIX}DEFAULT_LLM_PROVIDER: {provider} is not offered by this version")
+        if provider in VENDORS and self.of_vendor(provider).api_key is None:
+            raise ValueError(
+                f"{PREFIX}DEFAULT_LLM_PROVIDER is {provider}, which needs {PREFIX}{provider.upper()}_API_KEY"
+            )
         return self
 
 

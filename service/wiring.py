@@ -1,30 +1,43 @@
 """The only file that names concrete classes: from settings to a service, not yet started."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
 from service.callbacks.connection import KafkaConnection, require_compiled_records
 from service.callbacks.kafka import KafkaPublisher
+from service.callbacks.log import KafkaCallbackLog
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.enums import LLMProviderType
+from service.core.guard import Limits
 from service.core.ports import LLMProvider
 from service.core.topic_policy import TopicPolicy
+from service.engine.budget import Budget, BudgetLimits
 from service.engine.drain import DrainController
+from service.engine.guards import Guards
 from service.engine.idempotency import Idempotency
 from service.engine.intake import Intake
-from service.engine.operations import CIRCUIT_CLOSED, Deployment, Operations
+from service.engine.operations import Deployment, Operations
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
 from service.engine.processor import Processor
+from service.engine.readback import ReadBack
 from service.engine.reaper import Reaper
 from service.engine.relay import Relay
 from service.engine.routing import Router
+from service.engine.undelivered import Undelivered
+from service.providers.anthropic import Anthropic
 from service.providers.catalogue import CATALOGUE, Catalogue
+from service.providers.catalogue_file import CatalogueInvalid, read_models
+from service.providers.dialect import Dialect
+from service.providers.google import Google
 from service.providers.mock import MockProvider
-from service.providers.openai import OpenAIProvider
+from service.providers.openai import OpenAI
+from service.providers.openrouter import OpenRouter
+from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
 from service.queues.sqlite import SqliteQueue
 from service.settings import PREFIX, Settings, SettingsInvalid
@@ -33,6 +46,13 @@ from service.telemetry.metrics import Metrics
 from service.web.app import create_app
 from service.web.comparison import ComparisonEndpoint
 from service.web.credentials import Credentials
+
+_DIALECTS: Mapping[LLMProviderType, Callable[..., Dialect]] = {
+    LLMProviderType.OPENAI: OpenAI,
+    LLMProviderType.ANTHROPIC: Anthropic,
+    LLMProviderType.GOOGLE: Google,
+    LLMProviderType.OPENROUTER: OpenRouter,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,7 @@ class Service:
     providers: tuple[LLMProvider, ...]
     pool: Pool
     relay: Relay
+    read_back: ReadBack
     reaper: Reaper
     drain: DrainController
     operations: Operations
@@ -60,20 +81,38 @@ def build(settings: Settings) -> Service:
     gate = PhaseGate()
     clock = SystemClock()
     queue = SqliteQueue(settings.queue_path, idempotency_ttl_seconds=settings.idempotency_ttl_seconds)
-    publisher = KafkaPublisher(connection)
     directory = KafkaTopicDirectory(connection)
-    providers = _offer_providers(settings, CATALOGUE)
+    publisher = KafkaPublisher(connection, directory)
+    log = KafkaCallbackLog(connection, directory)
+    catalogue = _read_catalogue(settings)
+    providers = _offer_providers(settings, catalogue)
     router = Router(providers, settings.default_llm_provider)
-    metrics = Metrics([name for provider in LLMProviderType for name in CATALOGUE.names(provider)])
+    metrics = Metrics([name for provider in LLMProviderType for name in catalogue.names(provider)])
+    guards = Guards(
+        _read_limits(settings, providers), settings.default_llm_provider, clock, on_change=queue.nudge
+    )
     processor = Processor(
         queue=queue,
         router=router,
+        guards=guards,
+        budget=Budget(
+            BudgetLimits(settings.max_cost_usd_per_request, settings.max_cost_usd_per_day),
+            catalogue,
+            queue,
+            clock,
+        ),
         meter=metrics,
         clock=clock,
         max_attempts=settings.max_attempts,
         provider_timeout_seconds=settings.provider_timeout_seconds,
     )
-    pool = Pool(queue=queue, process=processor.process, gate=gate, concurrency=settings.concurrency)
+    pool = Pool(
+        queue=queue,
+        process=processor.process,
+        gate=gate,
+        guards=guards,
+        concurrency=settings.concurrency,
+    )
     drain = DrainController(gate=gate, pool=pool, queue=queue, outbox=queue.outbox, clock=clock)
     operations = Operations(
         deployment=_describe_deployment(settings),
@@ -81,8 +120,10 @@ def build(settings: Settings) -> Service:
         directory=directory,
         queue=queue,
         outbox=queue.outbox,
+        undelivered=queue.outbox,
         pool=pool,
         router=router,
+        guards=guards,
         drain=drain,
         figures=metrics.figures,
         clock=clock,
@@ -91,6 +132,7 @@ def build(settings: Settings) -> Service:
         gate=gate,
         queue=queue,
         outbox=queue.outbox,
+        undelivered=queue.outbox,
         idempotency=Idempotency(queue),
         topics=_build_topic_policies(settings),
         directory=directory,
@@ -99,13 +141,14 @@ def build(settings: Settings) -> Service:
         max_size=settings.queue_max_size,
         default_ttl_seconds=settings.default_ttl_seconds,
     )
-    _watch(metrics, gate, queue, pool, router)
+    _watch(metrics, gate, queue, pool, router, guards)
     credentials = Credentials(settings.tokens_of_callers(), settings.tokens_of_operators())
     app = create_app(
         version=version("llmctl"),
         submit=ComparisonEndpoint(intake, credentials, metrics, settings.max_body_bytes),
         operations=operations,
         drain=drain,
+        undelivered=Undelivered(queue.outbox),
         credentials=credentials,
         render_metrics=metrics.render,
     )
@@ -117,7 +160,8 @@ def build(settings: Settings) -> Service:
         directory=directory,
         providers=tuple(providers.values()),
         pool=pool,
-        relay=Relay(outbox=queue.outbox, publisher=publisher, meter=metrics),
+        relay=Relay(outbox=queue.outbox, doubtful=queue.outbox, publisher=publisher, log=log, meter=metrics),
+        read_back=ReadBack(outbox=queue.outbox, log=log),
         reaper=Reaper(queue=queue, memory=queue, process=processor.process, gate=gate),
         drain=drain,
         operations=operations,
@@ -130,8 +174,27 @@ def _describe_deployment(settings: Settings) -> Deployment:
         version=version("llmctl"),
         queue_backend=settings.queue_backend,
         queue_capacity=settings.queue_max_size,
-        provider_limits={LLMProviderType.OPENAI: settings.openai_max_concurrency},
     )
+
+
+def _read_limits(
+    settings: Settings, providers: Mapping[LLMProviderType, LLMProvider]
+) -> dict[LLMProviderType, Limits]:
+    """What each configured provider may be asked."""
+    limits = {LLMProviderType.MOCK: Limits(settings.concurrency)}
+    for name in _DIALECTS:
+        vendor = settings.of_vendor(name)
+        limits[name] = Limits(vendor.max_concurrency, vendor.rpm, vendor.tpm)
+    return {name: limits[name] for name in providers}
+
+
+def _read_catalogue(settings: Settings) -> Catalogue:
+    if settings.model_catalogue is None:
+        return CATALOGUE
+    try:
+        return CATALOGUE.extend(read_models(settings.model_catalogue))
+    except CatalogueInvalid as error:
+        raise SettingsInvalid(f"Wrong setting {PREFIX}MODEL_CATALOGUE: {error}") from error
 
 
 def _build_topic_policies(settings: Settings) -> Callable[[str | None], TopicPolicy]:
@@ -156,22 +219,30 @@ def _offer_providers(settings: Settings, catalogue: Catalogue) -> dict[LLMProvid
     providers: dict[LLMProviderType, LLMProvider] = {}
     if settings.allow_mock_provider:
         providers[LLMProviderType.MOCK] = MockProvider()
-    if settings.openai_api_key is not None:
-        openai = OpenAIProvider(
-            api_key=settings.openai_api_key.get_secret_value(),
-            base_url=settings.openai_base_url,
-            default_model=settings.openai_model,
+    for name, dialect in _DIALECTS.items():
+        vendor = settings.of_vendor(name)
+        if vendor.api_key is None:
+            continue
+        try:
+            speaker = dialect(api_key=vendor.api_key.get_secret_value(), base_url=vendor.base_url)
+        except ValueError as error:
+            raise SettingsInvalid(f"Wrong setting {PREFIX}{name.upper()}_BASE_URL: {error}") from error
+        provider = RemoteProvider(
+            speaker,
+            default_model=vendor.model,
             catalogue=catalogue,
-            transport=open_transport(max_connections=settings.openai_max_concurrency),
+            transport=open_transport(max_connections=vendor.max_concurrency),
         )
-        objection = openai.find_objection(settings.openai_model, None)
+        objection = provider.find_objection(vendor.model, None)
         if objection is not None:
-            raise SettingsInvalid(f"Wrong setting {PREFIX}OPENAI_MODEL: {objection}")
-        providers[LLMProviderType.OPENAI] = openai
+            raise SettingsInvalid(f"Wrong setting {PREFIX}{name.upper()}_MODEL: {objection}")
+        providers[name] = provider
     return providers
 
 
-def _watch(metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool, router: Router) -> None:
+def _watch(
+    metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool, router: Router, guards: Guards
+) -> None:
     def read_oldest_age_seconds() -> float:
         oldest = queue.stats().oldest_accepted_at
         return 0.0 if oldest is None else max(0.0, (SystemClock().now() - oldest).total_seconds())
@@ -184,6 +255,11 @@ def _watch(metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool, ro
     )
     metrics.gauge("llm_requests_in_flight", "Requests being worked on", pool.in_flight_count)
     metrics.gauge("llm_outbox_depth", "Callbacks the broker has not acknowledged", queue.outbox.depth)
+    metrics.gauge("llm_outbox_parked", "Callbacks the broker refused for good", queue.outbox.parked)
     metrics.phase_gauge([phase.value for phase in Phase], lambda: gate.current.value)
     for provider in router.names():
-        metrics.circuit_gauge(provider, lambda: CIRCUIT_CLOSED)
+        metrics.circuit_gauge(provider, partial(_read_circuit, guards, provider))
+
+
+def _read_circuit(guards: Guards, provider: LLMProviderType) -> str:
+    return guards.state(provider).circuit.value

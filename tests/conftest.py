@@ -19,6 +19,11 @@ STOP_LIMIT_SECONDS = 15.0
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full` runs the long tests at the length that is promised, not at the one that CI has time for."""
+    parser.addoption("--full", action="store_true", help="crashes, power cuts, outages and restarts in full")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of whoever runs the tests reaches them."""

@@ -1,10 +1,11 @@
-"""The operators' routes of the service: drain, how it stands, resume."""
+"""The operators' routes of the service: drain, how it stands, resume; undelivered callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -14,6 +15,10 @@ from llmctl.exits import Failed, Unreachable
 
 DRAIN_PATH = "/admin/v1/drain"
 RESUME_PATH = "/admin/v1/resume"
+UNDELIVERED_PATH = "/admin/v1/undelivered"
+RESEND_PATH = "/admin/v1/undelivered/resend"
+RESENT_AT_ONCE = 1000
+"""The service takes no more ids in one order."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,52 @@ class DrainStatus:
         )
 
 
+@dataclass(frozen=True)
+class UndeliveredCallback:
+    """A callback that the broker refused for good."""
+
+    queue_id: str
+    topic: str
+    reason: str
+    """Kafka's name of the refusal."""
+    message: str
+    """What it means and what to do, in the service's words."""
+    size_bytes: int
+    parked_at: datetime
+    document: Mapping[str, Any]
+    """All that the service tells of it."""
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> UndeliveredCallback:
+        """Reads one item of a page; KeyError, TypeError or ValueError where it is none."""
+        return cls(
+            queue_id=str(document["queue_id"]),
+            topic=str(document["topic"]),
+            reason=str(document["reason"]),
+            message=str(document["message"]),
+            size_bytes=int(document["size_bytes"]),
+            parked_at=datetime.fromisoformat(document["parked_at"]),
+            document=document,
+        )
+
+
+@dataclass(frozen=True)
+class UndeliveredPage:
+    """Some undelivered callbacks, how many there are in all, and where the next page begins, if anywhere."""
+
+    total: int
+    items: tuple[UndeliveredCallback, ...]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Resent:
+    """How many callbacks are on their way again, and which of those named were not parked."""
+
+    count: int
+    not_parked: tuple[str, ...]
+
+
 class OperatorClient:
     """Orders over one connection; errors say what to do."""
 
@@ -64,9 +115,46 @@ class OperatorClient:
         """Opens the door again."""
         return await self._ask("POST", RESUME_PATH)
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> DrainStatus:
+    async def list_undelivered(self, after: int, limit: int, topic: str | None = None) -> UndeliveredPage:
+        """Up to `limit` undelivered callbacks that come after a place, of one topic or of all."""
+        query: dict[str, str | int] = {"after": after, "limit": limit} | ({"topic": topic} if topic else {})
+        document, status = await self._exchange("GET", UNDELIVERED_PATH, query=query)
         try:
-            answer = await self._client.request(method, path, json=body)
+            items = tuple(UndeliveredCallback.read(item) for item in document["items"])
+            following = document["next"]
+            return UndeliveredPage(
+                int(document["total"]), items, None if following is None else int(following)
+            )
+        except (ValueError, KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
+
+    async def resend(self, queue_ids: Sequence[str] | None) -> Resent:
+        """Has up to RESENT_AT_ONCE callbacks sent again, None for all there are."""
+        order: dict[str, Any] = {"all": True} if queue_ids is None else {"queue_ids": list(queue_ids)}
+        document, status = await self._exchange("POST", RESEND_PATH, order)
+        try:
+            return Resent(int(document["resent"]), tuple(str(each) for each in document["not_parked"]))
+        except (ValueError, KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> DrainStatus:
+        document, status = await self._exchange(method, path, body)
+        try:
+            return DrainStatus(**{name: document[name] for name in DrainStatus.__dataclass_fields__})
+        except (KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        query: Mapping[str, str | int] | None = None,
+    ) -> tuple[Any, int]:
+        """The answer's JSON and its HTTP status; Failed where the service refuses."""
+        try:
+            answer = await self._client.request(method, path, json=body, params=query)
         except httpx.TimeoutException as problem:
             if isinstance(problem, httpx.ConnectTimeout):
                 raise refuse_service(self._url) from problem
@@ -79,9 +167,8 @@ class OperatorClient:
             refusal = read_refusal(answer, self._url)
             raise Failed(f"The service refuses: {refusal.message} ({refusal.code})")
         try:
-            document = answer.json()
-            return DrainStatus(**{name: document[name] for name in DrainStatus.__dataclass_fields__})
-        except (ValueError, KeyError, TypeError):
+            return answer.json(), answer.status_code
+        except ValueError:
             raise refuse_stranger(self._url, answer.status_code) from None
 
 

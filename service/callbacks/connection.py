@@ -1,13 +1,16 @@
 """How Kafka is reached: one set of options for the producer and for the topic directory."""
 
+import asyncio
 import importlib
 import ssl
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.core.errors import ServiceError
 
 CLIENT_ID = "llm_provider_service"
+BOOTSTRAP_LIMIT_SECONDS = 5.0
 
 
 class KafkaMisconfigured(ServiceError):
@@ -57,6 +60,21 @@ class KafkaConnection:
             raise KafkaMisconfigured(
                 f"KAFKA_SSL_CAFILE {self.ssl_cafile} cannot be read as certificates: {error}."
             ) from error
+
+
+async def bootstrap(start: Coroutine[Any, Any, None]) -> None:
+    """Runs an aiokafka client's `start` to its end even where its caller is cancelled meanwhile.
+
+    A bootstrap that is cancelled halfway leaves its connection open, and nobody could close it any more.
+    """
+    starting = asyncio.ensure_future(start)
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=BOOTSTRAP_LIMIT_SECONDS)
+        if not starting.cancelled() and starting.done():
+            starting.exception()
+        raise
 
 
 def require_compiled_records() -> None:

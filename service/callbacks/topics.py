@@ -5,12 +5,13 @@ aiokafka's request), so a caller could create topics by naming them. The list of
 """
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from service.callbacks.connection import KafkaConnection
+from service.callbacks.connection import KafkaConnection, bootstrap
 from service.core.errors import BrokerUnavailable
 
 REFRESH_EVERY_SECONDS = 10.0
@@ -25,7 +26,7 @@ class KafkaTopicDirectory:
     def __init__(self, connection: KafkaConnection) -> None:
         self._options = connection.client_options()
         self._client: AIOKafkaClient | None = None
-        self._topics: frozenset[str] = frozenset()
+        self._topics: Mapping[str, frozenset[int]] = {}
         self._reachable = False
         self._lookup = asyncio.Lock()
         self._lookups_begun = 0
@@ -50,6 +51,14 @@ class KafkaTopicDirectory:
             await self._refresh()
         return topic in self._topics
 
+    async def find_partitions(self, topic: str) -> Collection[int]:
+        """The numbers of a topic's partitions as they are now, none where it does not exist.
+
+        Raises `BrokerUnavailable`.
+        """
+        await self._refresh()
+        return self._topics.get(topic, frozenset())
+
     async def close(self) -> None:
         """Closes the connection to the broker."""
         client, self._client = self._client, None
@@ -73,14 +82,17 @@ class KafkaTopicDirectory:
                 raise BrokerUnavailable("No Kafka broker can be reached.") from error
             self._reachable = True
 
-    async def _list(self) -> frozenset[str]:
+    async def _list(self) -> dict[str, frozenset[int]]:
         if self._client is None:
             client = AIOKafkaClient(**self._options)
             try:
-                await client.bootstrap()
+                await bootstrap(client.bootstrap())
             except BaseException:
                 await client.close()
                 raise
             self._client = client
         metadata = await self._client.fetch_all_metadata()
-        return frozenset(metadata.topics(exclude_internal_topics=True))
+        return {
+            topic: frozenset(metadata.partitions_for_topic(topic) or ())
+            for topic in metadata.topics(exclude_internal_topics=True)
+        }

@@ -95,6 +95,7 @@ def _compose(
         sealed=seal(envelope, run_id=request.run_id, traceparent=request.traceparent),
         success=judgement is not None,
         accepted_unix_seconds=request.queued_at.timestamp(),
+        cost_usd=spent.cost_usd,
     )
 
 

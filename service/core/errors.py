@@ -6,7 +6,10 @@
     ├── QueueUnavailable        the durable queue cannot be written or read
     │   └── QueueLocked         another process owns the queue file
     ├── BrokerUnavailable       the broker cannot be reached
-    └── PublishFailed           the broker did not take a callback; it stays in the outbox
+    ├── TopicUnreadable         a callback topic may not be read, or is not there
+    └── PublishFailed           the broker did not take a callback; it stays in the outbox and is sent again
+        ├── PublishRefused      the broker never will take it; it is parked for an operator
+        └── PublishUncertain    the broker may have taken it; its topic is read before it is sent again
 
 Foreign exceptions are translated into these where they arise, in the adapters, and nowhere else.
 """
@@ -81,8 +84,27 @@ class BrokerUnavailable(ServiceError):
     """No broker of the Kafka cluster can be reached."""
 
 
+class TopicUnreadable(ServiceError):
+    """A topic cannot be read back: it does not exist, or we may not read it."""
+
+
 class PublishFailed(ServiceError):
-    """The broker did not take a callback, or it is not known whether it did."""
+    """The broker did not take a callback: it does not stand on its topic and can be sent again."""
+
+
+class PublishRefused(PublishFailed):
+    """The broker will not take this callback, however often it is sent, until somebody changes something.
+
+    `reason` is Kafka's name of the refusal, such as `MESSAGE_TOO_LARGE`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PublishUncertain(PublishFailed):
+    """The broker may have taken a callback: it must not be sent again before its topic was read."""
 
 
 STATUS_OF_REFUSAL: dict[LLMErrorCode, int] = {

@@ -41,6 +41,15 @@ class Spent:
     """The model that was asked last, as the provider names it."""
     last_code: LLMErrorCode | None = None
     last_message: str | None = None
+    calls: int = 0
+    """How many calls were made; more than attempts where a provider in trouble did not count."""
+    unconfirmed_usd: float = 0.0
+    """What the calls that may be billed, and of which no usage is known, are estimated at."""
+
+    @property
+    def cost_usd(self) -> float:
+        """What is known to be spent and what may be, together."""
+        return self.usage.cost_usd + self.unconfirmed_usd
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(
@@ -49,6 +58,8 @@ class Spent:
             other.model or self.model,
             other.last_code or self.last_code,
             other.last_message or self.last_message,
+            self.calls + other.calls,
+            self.unconfirmed_usd + other.unconfirmed_usd,
         )
 
 
@@ -62,6 +73,17 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class RateWindow:
+    """What a provider says of its limits beside an answer; None where it does not say."""
+
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    requests_reset_seconds: float | None = None
+    """How long until requests may be made as at the start."""
+    tokens_reset_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderReply:
     """What one successful call brought."""
 
@@ -69,3 +91,4 @@ class ProviderReply:
     model: str
     """As the provider names it, with its version where it says so."""
     usage: Usage
+    window: RateWindow | None = None

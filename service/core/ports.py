@@ -1,7 +1,7 @@
 """What the engine asks of the outside. Adapters fulfil these shapes; none of them inherits."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from service.contracts.codec import SealedEnvelope
@@ -10,26 +10,48 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import EventEnvelope
 from service.contracts.requests import LLMConfigOverrides, QueuedRequest
 from service.core.outcome import ProviderReply, Spent, Usage
-from service.core.records import Callback, Claim, OutboxEntry, ProviderCall, Receipt
+from service.core.records import (
+    Callback,
+    Claim,
+    Doubt,
+    OutboxEntry,
+    ParkedCallback,
+    Place,
+    ProviderCall,
+    Receipt,
+)
+
+Positions = Mapping[str, Mapping[int, int]]
+"""Topic to partition to offset: nothing of ours that is not forgotten stands before it."""
+
+
+Admit = Callable[[int, str | None, int], bool]
+"""Whether a call may begin now, given sequence, provider and estimated tokens; a yes is a reservation."""
 
 
 class RequestQueue(Protocol):
     """The durable queue. What `put` has returned for survives every crash until `complete` has returned."""
 
-    async def put(self, request: QueuedRequest) -> int:
+    async def put(self, request: QueuedRequest, estimated_tokens: int = 0) -> int:
         """Makes a request durable; returns its place in the queue, from 1. Raises `QueueUnavailable`."""
         ...
 
-    async def claim(self, limit: int) -> Sequence[Claim]:
-        """Takes up to `limit` requests to work on, waiting for the first; counts the attempt durably."""
+    async def claim(self, limit: int, admit: Admit) -> Sequence[Claim]:
+        """Takes up to `limit` requests to work on, waiting for the first; counts the attempt durably.
+
+        `admit` is asked for each, in the order of urgency; a provider that refuses one keeps all of its own.
+        """
         ...
 
     async def unclaim(self, claim: Claim) -> None:
         """Gives back a claim whose attempt did not start; it is as if it had not been claimed."""
         ...
 
-    async def retry(self, claim: Claim, after_seconds: float, spent: Spent) -> None:
-        """Gives a request back for another attempt, not before `after_seconds`; `spent` becomes durable."""
+    async def retry(self, claim: Claim, after_seconds: float, spent: Spent, *, counted: bool = True) -> None:
+        """Gives a request back for another attempt, not before `after_seconds`; `spent` becomes durable.
+
+        Where it is not `counted` the attempt that has just failed is as if it had not been made.
+        """
         ...
 
     async def complete(self, claim: Claim, callback: Callback) -> None:
@@ -57,6 +79,22 @@ class RequestMemory(Protocol):
         ...
 
 
+class CostMemory(Protocol):
+    """What the queue remembers of money: it is stored with the outcomes that it was spent on."""
+
+    async def spent_usd(self, day: date) -> float:
+        """What all calls that ended on a day (UTC) have cost, as far as it is known or estimated."""
+        ...
+
+
+class PriceList(Protocol):
+    """What calls are expected to cost."""
+
+    def estimate(self, provider: LLMProviderType, name: str, prompt_tokens: int, output_tokens: int) -> float:
+        """The price of a call in USD; 0 for a model without one."""
+        ...
+
+
 class QueueStats(Protocol):
     """A snapshot of the queue. `waiting` leaves out what is claimed."""
 
@@ -70,23 +108,91 @@ class QueueStats(Protocol):
     def usable(self) -> bool: ...
 
 
+class Signal(Protocol):
+    """Wakes whoever waits; `asyncio.Event` is one."""
+
+    def set(self) -> None:
+        """Wakes everybody, also whoever waits later."""
+        ...
+
+    def clear(self) -> None:
+        """From here on whoever waits is not woken until the next `set`."""
+        ...
+
+    async def wait(self) -> object:
+        """Returns once it is set."""
+        ...
+
+
 class Outbox(Protocol):
     """The callbacks that are durable and not yet acknowledged by the broker."""
 
-    async def take(self, limit: int) -> Sequence[OutboxEntry]:
-        """Takes up to `limit` callbacks to send, waiting for the first; each is handed out once."""
+    @property
+    def changed(self) -> "Signal":
+        """Set when a callback arrives, and by whoever makes room; cleared by whoever takes."""
         ...
 
-    async def delivered(self, entries: Sequence[OutboxEntry]) -> None:
-        """Forgets callbacks that the broker has acknowledged."""
+    async def take(self, limit: int, avoid: Collection[str] = ()) -> Sequence[OutboxEntry]:
+        """Takes up to `limit` callbacks to send, at once and perhaps none; each is handed out once.
+
+        Topics take turns, so that a long row of callbacks for one delays no other; those in `avoid` wait.
+        """
+        ...
+
+    async def delivered(self, entries: Sequence[OutboxEntry], positions: Positions) -> None:
+        """Forgets callbacks that the broker has acknowledged, and notes how far their topics were written."""
         ...
 
     def put_back(self, entry: OutboxEntry) -> None:
         """Makes an entry available to `take` again after a failed send."""
         ...
 
+    async def park(self, entry: OutboxEntry, reason: str) -> None:
+        """Sets a callback aside that the broker refused for good."""
+        ...
+
     def depth(self) -> int:
-        """How many callbacks are not yet acknowledged, those being sent included."""
+        """How many callbacks are not yet acknowledged, those being sent included and parked ones not."""
+        ...
+
+
+class DoubtfulCallbacks(Protocol):
+    """The callbacks in the outbox that may stand on their topic already; `take` does not hand them out."""
+
+    def doubt(self, entry: OutboxEntry) -> None:
+        """Says that an entry may have been sent: it waits until its topic was read."""
+        ...
+
+    async def take_doubtful(self) -> tuple[str, Sequence[Doubt]]:
+        """Takes all doubtful callbacks of one topic, waiting for the first."""
+        ...
+
+    def written_until(self, topic: str) -> Mapping[int, int] | None:
+        """The offset of each partition before which none of them can stand; None where none was sent."""
+        ...
+
+    async def begin_topic(self, topic: str, ends: Mapping[int, int]) -> None:
+        """Notes where a topic's partitions end, before the first callback is sent there."""
+        ...
+
+    async def settle(self, topic: str, doubts: Sequence[Doubt], standing: Collection[str]) -> None:
+        """Forgets those whose event ids are `standing` on the topic; the others may be taken and sent."""
+        ...
+
+
+class UndeliveredCallbacks(Protocol):
+    """The callbacks that were set aside, for operators."""
+
+    async def list_parked(self, after: int, limit: int) -> Sequence[ParkedCallback]:
+        """Up to `limit` parked callbacks whose sequence is greater than `after`, in that order."""
+        ...
+
+    async def resend(self, queue_ids: Collection[str] | None) -> int:
+        """Makes parked callbacks available to `Outbox.take` again, None for all; returns how many."""
+        ...
+
+    def parked(self) -> int:
+        """How many callbacks are parked."""
         ...
 
 
@@ -118,8 +224,27 @@ class LLMEventPublisherProtocol(Protocol):
 
     async def publish_to_topic(
         self, topic: str, envelope: EventEnvelope[Any] | SealedEnvelope, key: str | None = None
-    ) -> None:
-        """Returns when all in-sync replicas have the event. Raises `PublishFailed`."""
+    ) -> Place | None:
+        """Returns when all in-sync replicas have the event: where it stands, if the broker said it.
+
+        Raises `PublishRefused` where it never will be taken, `PublishUncertain` where it may have been, and
+        `PublishFailed` where it was not and may be sent again.
+        """
+        ...
+
+
+class CallbackLog(Protocol):
+    """Reads callback topics back."""
+
+    async def find_ends(self, topic: str) -> Mapping[int, int]:
+        """The end of each partition: the offset that its next record will get. Raises `BrokerUnavailable`."""
+        ...
+
+    async def find_standing(
+        self, topic: str, start: Mapping[int, int], event_ids: Collection[str]
+    ) -> Collection[str]:
+        """Which of these event ids stand on a topic, from `start` (a partition not named: from its first
+        record) to its present end. Raises `BrokerUnavailable`, and `TopicUnreadable` where it never can."""
         ...
 
 

@@ -56,6 +56,8 @@ class Callback:
     success: bool
     accepted_unix_seconds: float
     """When the request was accepted, for the end-to-end figure."""
+    cost_usd: float = 0.0
+    """What all attempts have cost, those of unknown cost as estimated; known until it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,40 @@ class OutboxEntry:
     callback: Callback
     stored_monotonic_seconds: float | None
     """When its outcome became durable in this process; None where an earlier process stored it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands on its topic."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A callback that may stand on its topic already: sent, or perhaps sent, and never acknowledged."""
+
+    sequence: int
+    event_id: str
+    """What to look for among the headers of the topic's records."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedCallback:
+    """A callback that the broker refused for good. It is kept until an operator has it sent again."""
+
+    sequence: int
+    queue_id: str
+    correlation_id: str
+    topic: str
+    reason: str
+    """Kafka's name of the refusal, such as `MESSAGE_TOO_LARGE`."""
+    success: bool
+    """Whether it tells an answer, not an error."""
+    size_bytes: int
+    accepted_unix_seconds: float
+    parked_unix_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

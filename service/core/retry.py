@@ -26,6 +26,7 @@ class GiveUp:
 def decide(
     failure: ProviderFailure,
     *,
+    trouble: bool,
     attempt: int,
     max_attempts: int,
     now: datetime,
@@ -36,8 +37,9 @@ def decide(
 
     Exponential with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog 2015),
     never sooner than the provider asked for. A retry that could only start after the deadline is not made.
+    In the provider's own `trouble` the request waits with all others of it: its attempts do not end it.
     """
-    if not failure.retryable or attempt >= max_attempts:
+    if not trouble and (not failure.retryable or attempt >= max_attempts):
         return GiveUp()
     ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(attempt - 1, _DOUBLINGS_TO_MAX_DELAY))
     after_seconds = max(random * ceiling, failure.retry_after_seconds or 0.0)

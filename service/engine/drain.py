@@ -136,6 +136,7 @@ class DrainController:
         self._until_empty = until_empty
         self._finished_before = self._pool.finished
         self._ordered.set()
+        _log.info("drain ordered by an operator", timeout_seconds=timeout_seconds, until_empty=until_empty)
 
     def resume(self) -> None:
         """Takes a drain back: requests are accepted and claimed again."""
@@ -144,6 +145,7 @@ class DrainController:
         self._stop_waiting()
         self._state = DrainState.NONE
         self._started_at = self._timeout_seconds = None
+        _log.info("drain taken back by an operator, requests are accepted again")
 
     def report(self) -> DrainReport:
         """How the drain stands."""
@@ -180,6 +182,7 @@ class DrainController:
         limit = self._timeout_seconds or 0.0
         done = await drain_in_flight_requests(self, timeout_minutes=limit / 60)
         self._state = DrainState.DONE if done else DrainState.TIMED_OUT
+        _log.info("drain ended", state=self._state.value, queued=self._count_queued())
 
     def _count_queued(self) -> int:
         stats = self._queue.stats()

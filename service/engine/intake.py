@@ -7,8 +7,10 @@ from uuid import uuid4
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, LLMQueuedResponse, QueuedRequest
 from service.core.errors import BrokerUnavailable, QueueUnavailable, Refused
-from service.core.ports import Clock, Outbox, RequestQueue, TopicDirectory
+from service.core.ports import Clock, Outbox, RequestQueue, TopicDirectory, UndeliveredCallbacks
+from service.core.prompt import EXPECTED_ANSWER_TOKENS, SYSTEM_PROMPT
 from service.core.records import Receipt, Submission
+from service.core.tokens import estimate_tokens
 from service.core.topic_policy import TopicPolicy, refuse_absent
 from service.engine.idempotency import Idempotency
 from service.engine.phase import Phase, PhaseGate
@@ -30,6 +32,7 @@ class Intake:
         gate: PhaseGate,
         queue: RequestQueue,
         outbox: Outbox,
+        undelivered: UndeliveredCallbacks,
         idempotency: Idempotency,
         topics: Callable[[str | None], TopicPolicy],
         directory: TopicDirectory,
@@ -41,6 +44,7 @@ class Intake:
         self._gate = gate
         self._queue = queue
         self._outbox = outbox
+        self._undelivered = undelivered
         self._idempotency = idempotency
         self._topics = topics
         self._directory = directory
@@ -132,7 +136,8 @@ class Intake:
 
     def _check_room(self) -> None:
         stats = self._queue.stats()
-        held = stats.waiting + stats.claimed + self._outbox.depth() + self._being_written
+        undelivered = self._outbox.depth() + self._undelivered.parked()
+        held = stats.waiting + stats.claimed + undelivered + self._being_written
         if held >= self._max_size:
             raise Refused(
                 LLMErrorCode.QUEUE_FULL,
@@ -145,9 +150,18 @@ class Intake:
     async def _put(self, queued: QueuedRequest) -> int:
         self._being_written += 1
         try:
-            return await self._queue.put(queued)
+            return await self._queue.put(queued, _estimate_tokens(queued.request_data))
         finally:
             self._being_written -= 1
+
+
+def _estimate_tokens(request: LLMComparisonRequest) -> int:
+    """What a call will take of the provider's tokens a minute, about."""
+    overrides = request.llm_config_overrides
+    system = (overrides.system_prompt_override if overrides else None) or SYSTEM_PROMPT
+    texts = (system, request.user_prompt, request.essay_a, request.essay_b)
+    answer = (overrides.max_tokens_override if overrides else None) or EXPECTED_ANSWER_TOKENS
+    return sum(map(estimate_tokens, texts)) + min(answer, EXPECTED_ANSWER_TOKENS)
 
 
 def _answer_again(receipt: Receipt) -> LLMQueuedResponse:

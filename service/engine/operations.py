@@ -1,16 +1,24 @@
 """What operators ask: is it alive, is it ready, how is it doing."""
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from service.contracts.enums import LLMProviderType
-from service.core.ports import Clock, LiveFigures, Outbox, RequestQueue, TopicDirectory
+from service.core.ports import (
+    Clock,
+    LiveFigures,
+    Outbox,
+    RequestQueue,
+    TopicDirectory,
+    UndeliveredCallbacks,
+)
 from service.engine.drain import DrainController
+from service.engine.guards import Guards
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
 from service.engine.routing import Router
-
-CIRCUIT_CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,6 @@ class Deployment:
     version: str
     queue_backend: str
     queue_capacity: int
-    provider_limits: dict[LLMProviderType, int]
-    """Calls to a provider that may be under way at once."""
 
 
 class Operations:
@@ -46,8 +52,10 @@ class Operations:
         directory: TopicDirectory,
         queue: RequestQueue,
         outbox: Outbox,
+        undelivered: UndeliveredCallbacks,
         pool: Pool,
         router: Router,
+        guards: Guards,
         drain: DrainController,
         figures: LiveFigures,
         clock: Clock,
@@ -57,8 +65,10 @@ class Operations:
         self._directory = directory
         self._queue = queue
         self._outbox = outbox
+        self._undelivered = undelivered
         self._pool = pool
         self._router = router
+        self._guards = guards
         self._drain = drain
         self._figures = figures
         self._clock = clock
@@ -68,6 +78,12 @@ class Operations:
     def stopped(self) -> bool:
         """Whether the process is about to end."""
         return self._gate.current is Phase.STOPPED
+
+    async def wait_until_stopped(self, limit_seconds: float) -> None:
+        """Returns when the process is about to end, or after the limit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                await self._gate.wait_until_stopped()
 
     @property
     def stopping(self) -> bool:
@@ -107,7 +123,7 @@ class Operations:
                 "oldest_age_seconds": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
             },
             "in_flight": self._pool.in_flight_count(),
-            "outbox": {"depth": self._outbox.depth(), "parked": 0},
+            "outbox": {"depth": self._outbox.depth(), "parked": self._undelivered.parked()},
             "totals": self._figures.totals(),
             "rates": self._figures.rates(),
             "latency": self._figures.latency(),
@@ -134,12 +150,19 @@ class Operations:
 
     def _describe_live(self, name: LLMProviderType) -> dict[str, Any]:
         figures = self._figures.of_provider(name)
+        state = self._guards.state(name)
+        held = self._guards.held_until(name)
         return {
             "name": name.value,
-            "circuit": CIRCUIT_CLOSED,  # no call is refused for a provider's sake
-            "held_until": None,
+            "circuit": state.circuit.value,
+            "held_until": None if held is None or held.until is None else held.until.isoformat(),
+            "held": held is not None,
+            "hold_reason": None if held is None else held.reason,
             "in_flight": figures.in_flight,
-            "max_concurrency": self._deployment.provider_limits.get(name),
+            "max_concurrency": state.limits.max_concurrency,
+            "concurrency_limit": state.concurrency_limit,
+            "requests_per_minute": state.limits.requests_per_minute,
+            "tokens_per_minute": state.limits.tokens_per_minute,
             "calls": figures.calls,
             "errors": figures.errors,
             "last_error": figures.last_error,

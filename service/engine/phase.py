@@ -44,6 +44,11 @@ class PhaseGate:
         """Whether the pool takes requests out of the queue: while ready, or to drain until it is empty."""
         return self._current is Phase.READY or (self._current is Phase.DRAINING and self._until_empty)
 
+    @property
+    def parting(self) -> bool:
+        """Whether clients are better off elsewhere: while draining, and when stopped."""
+        return self._current in {Phase.DRAINING, Phase.STOPPED}
+
     def advance(self, phase: Phase, *, until_empty: bool = False) -> None:
         """Goes over to `phase`; `until_empty` lets a drain work the queue off.
 
@@ -55,6 +60,11 @@ class PhaseGate:
         self._until_empty = until_empty
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def wait_until_stopped(self) -> None:
+        """Waits until the process is about to end."""
+        while self._current is not Phase.STOPPED:
+            await self._changed.wait()
 
     async def wait_until_claiming(self, claiming: bool = True) -> None:
         """Waits until the pool may take requests, or until it may not."""

@@ -8,6 +8,7 @@ import structlog
 from service.core.errors import QueueUnavailable
 from service.core.ports import RequestQueue
 from service.core.records import Claim
+from service.engine.guards import Guards
 from service.engine.phase import Phase, PhaseGate
 
 CLAIM_AGAIN_SECONDS = 1.0
@@ -25,11 +26,13 @@ class Pool:
         queue: RequestQueue,
         process: Callable[[Claim], Awaitable[None]],
         gate: PhaseGate,
+        guards: Guards,
         concurrency: int,
     ) -> None:
         self._queue = queue
         self._process = process
         self._gate = gate
+        self._guards = guards
         self._concurrency = concurrency
         self._in_flight = 0
         self._finished = 0
@@ -65,26 +68,36 @@ class Pool:
                     calls.create_task(self._work(claim), name=f"request-{claim.request.queue_id}")
 
     async def _claim_unless_draining(self) -> Sequence[Claim]:
-        """Claims what there is; gives it back where the service began to drain meanwhile."""
+        """Claims what providers may be asked now; gives it back where a drain began meanwhile."""
         limit = min(self._concurrency - self._in_flight, MAX_CLAIMS_AT_ONCE)
-        claiming = asyncio.ensure_future(self._queue.claim(limit))
+        granted: set[int] = set()
+
+        def admit(sequence: int, provider: str | None, tokens: int) -> bool:
+            if not self._guards.admit(sequence, provider, tokens):
+                return False
+            granted.add(sequence)
+            return True
+
+        claims: Sequence[Claim] = ()
+        claiming = asyncio.ensure_future(self._queue.claim(limit, admit))
         draining = asyncio.ensure_future(self._gate.wait_until_claiming(False))
         try:
             await asyncio.wait((claiming, draining), return_when=asyncio.FIRST_COMPLETED)
-            if not claiming.done():
-                return ()
-            claims = claiming.result()
+            if claiming.done():
+                claims = claiming.result()
         except QueueUnavailable as error:
             _log.critical("queue cannot be read, will be tried again", error=str(error))
             await asyncio.sleep(CLAIM_AGAIN_SECONDS)
-            return ()
         finally:
             draining.cancel()
             if not claiming.done():
                 claiming.cancel()
+            for sequence in granted.difference(claim.sequence for claim in claims):
+                self._guards.release(sequence)
         if self._gate.claiming:
             return claims
         for claim in reversed(claims):
+            self._guards.release(claim.sequence)
             await self._give_back(claim)
         return ()
 
@@ -102,6 +115,7 @@ class Pool:
         try:
             await self._process(claim)
         finally:
+            self._guards.release(claim.sequence)
             self._in_flight -= 1
             self._finished += 1
             self._slot_free.set()

@@ -10,13 +10,17 @@ from service.contracts.error_codes import LLMErrorCode
 from service.core.callback import compose_failure, compose_success
 from service.core.errors import ProviderFailure, QueueUnavailable, Refused
 from service.core.outcome import ProviderReply, Spent
+from service.core.pacing import LONGEST_PAUSE_SECONDS
 from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue
 from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
 from service.core.records import Callback, Claim, ProviderCall, Route
 from service.core.retry import RetryLater, decide
+from service.engine.budget import Budget
+from service.engine.guards import Guards
 from service.engine.routing import Router
 
 RECORD_AGAIN_SECONDS = 1.0
+REST_AFTER_OUTAGE_SECONDS = LONGEST_PAUSE_SECONDS + 1.0
 
 _log = structlog.get_logger("service.processor")
 
@@ -29,6 +33,8 @@ class Processor:
         *,
         queue: RequestQueue,
         router: Router,
+        guards: Guards,
+        budget: Budget,
         meter: RequestMeter,
         clock: Clock,
         max_attempts: int,
@@ -36,6 +42,8 @@ class Processor:
     ) -> None:
         self._queue = queue
         self._router = router
+        self._guards = guards
+        self._budget = budget
         self._meter = meter
         self._clock = clock
         self._max_attempts = max_attempts
@@ -82,14 +90,30 @@ class Processor:
                 claim.spent,
             )
             return
-        provider = self._router.provider(route)
+        call = self._compose_call(claim, route)
+        estimated_usd = self._budget.estimate_usd(route.provider, call)
+        objection = await self._budget.reserve(claim.sequence, estimated_usd, claim.spent)
+        if objection is not None:
+            code = LLMErrorCode.COST_LIMIT_EXCEEDED
+            await self._fail(claim, route.provider, code, objection, claim.spent)
+            return
+        try:
+            await self._call(claim, route, call, estimated_usd)
+        finally:
+            self._budget.settle(claim.sequence, 0.0)  # where the call was cut off: it has no outcome
+
+    async def _call(self, claim: Claim, route: Route, call: ProviderCall, estimated_usd: float) -> None:
         self._meter.calling(route.provider)
         started = self._clock.monotonic()
         try:
-            reply = await self._ask(provider, self._compose_call(claim, route))
+            reply = await self._ask(self._router.provider(route), call)
         except ProviderFailure as failure:
-            await self._after_failure(claim, route, failure, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            unconfirmed_usd = self._budget.unconfirmed_usd(failure, estimated_usd)
+            self._budget.settle(claim.sequence, failure.usage.cost_usd + unconfirmed_usd)
+            await self._after_failure(claim, route, failure, seconds, unconfirmed_usd)
         else:
+            self._budget.settle(claim.sequence, reply.usage.cost_usd)
             await self._after_reply(claim, route, reply, self._clock.monotonic() - started)
 
     def _compose_call(self, claim: Claim, route: Route) -> ProviderCall:
@@ -104,7 +128,7 @@ class Processor:
             timeout_seconds=self._provider_timeout_seconds,
             queue_id=request.queue_id,
             correlation_id=request.correlation_id,
-            attempt=claim.attempt,
+            attempt=claim.spent.calls + 1,
         )
 
     async def _ask(self, provider: LLMProvider, call: ProviderCall) -> ProviderReply:
@@ -125,8 +149,9 @@ class Processor:
             ) from error
 
     async def _after_reply(self, claim: Claim, route: Route, reply: ProviderReply, seconds: float) -> None:
+        self._guards.succeed(claim.sequence, reply)
         self._meter.attempted(route.provider, reply.model, None, seconds, reply.usage)
-        spent = claim.spent + Spent(reply.usage, seconds, reply.model)
+        spent = claim.spent + Spent(reply.usage, seconds, reply.model, calls=1)
         callback = compose_success(claim.request, route.provider, reply.judgement, spent, self._clock.now())
         await self._record(claim, callback)
         _log.info(
@@ -141,13 +166,22 @@ class Processor:
         )
 
     async def _after_failure(
-        self, claim: Claim, route: Route, failure: ProviderFailure, seconds: float
+        self,
+        claim: Claim,
+        route: Route,
+        failure: ProviderFailure,
+        seconds: float,
+        unconfirmed_usd: float,
     ) -> None:
         model = failure.model or route.model
+        trouble = self._guards.fail(claim.sequence, failure)
         self._meter.attempted(route.provider, model, failure.code, seconds, failure.usage)
-        spent = claim.spent + Spent(failure.usage, seconds, model, failure.code, failure.message)
+        spent = claim.spent + Spent(
+            failure.usage, seconds, model, failure.code, failure.message, 1, unconfirmed_usd
+        )
         decision = decide(
             failure,
+            trouble=trouble,
             attempt=claim.attempt,
             max_attempts=self._max_attempts,
             now=self._clock.now(),
@@ -155,19 +189,26 @@ class Processor:
             random=random.random(),  # noqa: S311 - jitter, not a secret
         )
         if isinstance(decision, RetryLater):
-            await self._give_back(claim, decision.after_seconds, spent)
+            after_seconds = decision.after_seconds
+            if trouble and failure.code is not LLMErrorCode.PROVIDER_RATE_LIMIT:
+                # Another request makes the next probe: the fault may be with this one after all.
+                after_seconds = max(after_seconds, REST_AFTER_OUTAGE_SECONDS)
+            await self._give_back(claim, after_seconds, spent, counted=not trouble)
             _log.warning(
                 "attempt failed, will be repeated",
                 request_id=claim.request.queue_id,
                 correlation_id=str(claim.request.correlation_id),
                 error_code=failure.code.value,
                 attempt=claim.attempt,
-                retry_in_seconds=round(decision.after_seconds, 3),
+                counted=not trouble,
+                retry_in_seconds=round(after_seconds, 3),
             )
             return
         details: dict[str, object] = {**failure.details, "attempts": claim.attempt}
         if failure.may_be_billed:
             details["may_be_billed"] = True
+        if spent.unconfirmed_usd:
+            details["unconfirmed_cost_usd"] = spent.unconfirmed_usd
         await self._fail(claim, route.provider, failure.code, failure.message, spent, details)
 
     async def _fail(
@@ -206,10 +247,10 @@ class Processor:
                 self._meter.processed(callback.success)
                 return
 
-    async def _give_back(self, claim: Claim, after_seconds: float, spent: Spent) -> None:
+    async def _give_back(self, claim: Claim, after_seconds: float, spent: Spent, *, counted: bool) -> None:
         while True:
             try:
-                await asyncio.shield(self._queue.retry(claim, after_seconds, spent))
+                await asyncio.shield(self._queue.retry(claim, after_seconds, spent, counted=counted))
             except QueueUnavailable as error:
                 _log.critical(
                     "failed attempt cannot be stored, will be tried again",

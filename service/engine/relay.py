@@ -1,7 +1,8 @@
 """Hands callbacks from the outbox to the publisher and forgets each one when the broker has it.
 
-The publisher's idempotent producer does the retrying. One rule keeps that safe: while a send is pending its
-callback is never sent again; an outage only makes the send take longer.
+The publisher's idempotent producer does the retrying. Two rules keep that safe: while a send is pending its
+callback is never sent again, an outage only makes the send take longer; and a callback of which it is not
+known whether it was taken is looked up on its topic first. What the broker refuses for good is parked.
 """
 
 import asyncio
@@ -10,127 +11,205 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.contracts.codec import SealedEnvelope
-from service.core.errors import PublishFailed, QueueUnavailable
-from service.core.ports import CallbackMeter, LLMEventPublisherProtocol, Outbox
-from service.core.records import OutboxEntry
+from service.core.errors import (
+    BrokerUnavailable,
+    PublishFailed,
+    PublishRefused,
+    PublishUncertain,
+    QueueUnavailable,
+    ServiceError,
+    TopicUnreadable,
+)
+from service.core.ports import (
+    CallbackLog,
+    CallbackMeter,
+    DoubtfulCallbacks,
+    LLMEventPublisherProtocol,
+    Outbox,
+)
+from service.core.records import Callback, OutboxEntry
+from service.core.written import WrittenPositions
+from service.engine.windows import SendWindows
 
-WINDOW = 2000
-"""How many sends may be pending at once; what is beyond them waits in the outbox."""
 UNCONFIRMED_AFTER_SECONDS = 10.0
 """A send that the broker has not acknowledged by then is counted as failed, and goes on being waited for."""
 SEND_AGAIN_SECONDS = 5.0
-FORGET_AGAIN_SECONDS = 1.0
+STORE_AGAIN_SECONDS = 1.0
 SETTLE_SECONDS = 0.05
 
 _log = structlog.get_logger("service.relay")
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
+@dataclass(slots=True)
+class _Send:
+    """One entry on its way."""
+
     entry: OutboxEntry
     again: bool
+    ticket: int = 0
+    overdue: bool = False
+
+    @property
+    def callback(self) -> Callback:
+        return self.entry.callback
 
 
 class Relay:
-    """Sends what is in the outbox, `WINDOW` at a time, and deletes what was acknowledged."""
+    """Sends what is in the outbox, as much as the windows allow, and deletes what was acknowledged."""
 
-    def __init__(self, *, outbox: Outbox, publisher: LLMEventPublisherProtocol, meter: CallbackMeter) -> None:
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        doubtful: DoubtfulCallbacks,
+        publisher: LLMEventPublisherProtocol,
+        log: CallbackLog,
+        meter: CallbackMeter,
+    ) -> None:
         self._outbox = outbox
+        self._doubtful = doubtful
         self._publisher = publisher
+        self._log = log
         self._meter = meter
-        self._pending = 0
-        self._room = asyncio.Event()
+        self._windows = SendWindows()
+        self._written = WrittenPositions()
+        self._beginnings: dict[str, asyncio.Lock] = {}
         self._failed_before: set[int] = set()
-        self._acknowledged: list[OutboxEntry] = []
+        self._acknowledged: list[_Send] = []
         self._any_acknowledged = asyncio.Event()
-        self._delivered = 0
-
-    @property
-    def delivered(self) -> int:
-        """How many callbacks the broker has acknowledged since the start."""
-        return self._delivered
 
     async def run(self) -> None:
         """Relays until cancelled. What is pending then stays in the outbox for the next start."""
         async with asyncio.TaskGroup() as sends:
             sends.create_task(self._forget_acknowledged(), name="outbox-forget")
             while True:
-                while self._pending >= WINDOW:
-                    self._room.clear()
-                    await self._room.wait()
-                try:
-                    entries = await self._outbox.take(WINDOW - self._pending)
-                except QueueUnavailable as error:
-                    _log.critical("outbox cannot be read, will be tried again", error=str(error))
-                    await asyncio.sleep(FORGET_AGAIN_SECONDS)
-                    continue
-                self._pending += len(entries)
-                for entry in entries:
-                    sends.create_task(self._deliver(entry), name=f"callback-{entry.callback.queue_id}")
+                self._outbox.changed.clear()
+                if not await self._start_sends(sends):
+                    await self._outbox.changed.wait()
 
     async def settle(self) -> None:
         """Deletes what was acknowledged while the publisher closed: the next start must not send it again."""
         await asyncio.sleep(SETTLE_SECONDS)  # the acks that came last are on their way through the loop
         batch, self._acknowledged = self._acknowledged, []
         if batch:
-            await self._outbox.delivered(batch)
+            await self._forget(batch)
 
-    async def _deliver(self, entry: OutboxEntry) -> None:
-        callback = entry.callback
-        again = entry.stored_monotonic_seconds is None or entry.sequence in self._failed_before
+    async def _start_sends(self, sends: asyncio.TaskGroup) -> bool:
+        """Starts as many sends as there is room for; returns whether there were any."""
+        room = self._windows.room
+        if room <= 0:
+            return False
         try:
-            again = await self._send(entry) or again
-        except PublishFailed as error:
-            self._meter.publish_failed(callback.topic)
-            _log.error(
-                "callback was not published, will be sent again",
-                request_id=callback.queue_id,
-                correlation_id=callback.key,
-                topic=callback.topic,
-                error=str(error),
+            entries = await self._outbox.take(room, self._windows.closed)
+        except QueueUnavailable as error:
+            _log.critical("outbox cannot be read, will be tried again", error=str(error))
+            await asyncio.sleep(STORE_AGAIN_SECONDS)
+            return True
+        for entry in entries:
+            self._windows.enter(entry.callback.topic)
+            again = entry.stored_monotonic_seconds is None or entry.sequence in self._failed_before
+            send = _Send(entry, again)
+            sends.create_task(self._deliver(send), name=f"callback-{entry.callback.queue_id}")
+        return bool(entries)
+
+    async def _deliver(self, send: _Send) -> None:
+        callback = send.callback
+        loop = asyncio.get_running_loop()
+        unconfirmed = loop.call_later(UNCONFIRMED_AFTER_SECONDS, self._note_overdue, send)
+        try:
+            await self._begin_topic(callback.topic)
+            send.ticket = self._written.begin(callback.topic)
+            await self._publish(send)
+        finally:
+            unconfirmed.cancel()
+            if self._windows.leave(callback.topic, overdue=send.overdue):
+                self._outbox.changed.set()
+
+    async def _publish(self, send: _Send) -> None:
+        callback, entry = send.callback, send.entry
+        try:
+            place = await self._publisher.publish_to_topic(
+                topic=callback.topic, envelope=callback.sealed, key=callback.key
             )
-            self._failed_before.add(entry.sequence)
+        except PublishRefused as refused:
+            self._note_failure(send, "callback was refused for good and is parked", refused)
+            await self._park(entry, refused.reason)
+            self._written.finish(callback.topic, send.ticket)
+        except PublishUncertain as error:
+            self._note_failure(send, "callback may have been taken, its topic will be read", error)
+            self._doubtful.doubt(entry)
+            # From here on the doubt holds the topic's position, until it is settled.
+            self._written.finish(callback.topic, send.ticket)
+        except PublishFailed as error:
+            self._note_failure(send, "callback was not published, will be sent again", error)
+            self._written.finish(callback.topic, send.ticket)
             await asyncio.sleep(SEND_AGAIN_SECONDS)
             self._outbox.put_back(entry)
         else:
-            self._note_delivery(entry, again)
-        finally:
-            self._pending -= 1
-            self._room.set()
+            if place is not None:
+                self._written.acknowledge(callback.topic, place)
+            self._note_delivery(send)
 
-    async def _send(self, entry: OutboxEntry) -> bool:
-        """Publishes; returns whether it took so long that it was counted as a failure meanwhile."""
-        callback = entry.callback
-        sealed: SealedEnvelope = callback.sealed
-        loop = asyncio.get_running_loop()
-        unconfirmed = loop.call_later(UNCONFIRMED_AFTER_SECONDS, self._note_unconfirmed, entry)
-        try:
-            await self._publisher.publish_to_topic(topic=callback.topic, envelope=sealed, key=callback.key)
-        finally:
-            late = loop.time() >= unconfirmed.when()
-            unconfirmed.cancel()
-        return late
+    async def _begin_topic(self, topic: str) -> None:
+        """Notes where a topic ends before anything of ours can stand there."""
+        if self._doubtful.written_until(topic) is not None:
+            return
+        async with self._beginnings.setdefault(topic, asyncio.Lock()):
+            while self._doubtful.written_until(topic) is None:
+                try:
+                    await self._doubtful.begin_topic(topic, await self._log.find_ends(topic))
+                except TopicUnreadable:
+                    # The publisher will say why; should it not, the topic is read from its first record.
+                    await self._doubtful.begin_topic(topic, {0: 0})
+                except (BrokerUnavailable, QueueUnavailable) as error:
+                    _log.debug("where the topic ends cannot be noted yet", topic=topic, error=str(error))
+                    await asyncio.sleep(STORE_AGAIN_SECONDS)
 
-    def _note_unconfirmed(self, entry: OutboxEntry) -> None:
-        self._meter.publish_failed(entry.callback.topic)
+    async def _park(self, entry: OutboxEntry, reason: str) -> None:
+        while True:
+            try:
+                await asyncio.shield(self._outbox.park(entry, reason))
+            except QueueUnavailable as error:
+                _log.critical("refused callback cannot be parked, will be tried again", error=str(error))
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
+            else:
+                self._failed_before.discard(entry.sequence)
+                return
+
+    def _note_overdue(self, send: _Send) -> None:
+        send.overdue = send.again = True
+        callback = send.callback
+        self._windows.mark_overdue(callback.topic)
+        self._outbox.changed.set()  # other topics may have the place
+        self._meter.publish_failed(callback.topic)
         _log.warning(
             "callback not acknowledged yet, still waiting for the broker",
-            request_id=entry.callback.queue_id,
-            correlation_id=entry.callback.key,
-            topic=entry.callback.topic,
+            request_id=callback.queue_id,
+            correlation_id=callback.key,
+            topic=callback.topic,
         )
 
-    def _note_delivery(self, entry: OutboxEntry, again: bool) -> None:
-        callback = entry.callback
-        self._failed_before.discard(entry.sequence)
-        stored = entry.stored_monotonic_seconds
+    def _note_failure(self, send: _Send, event: str, error: ServiceError) -> None:
+        callback = send.callback
+        self._failed_before.add(send.entry.sequence)
+        self._meter.publish_failed(callback.topic)
+        _log.error(
+            event,
+            request_id=callback.queue_id,
+            correlation_id=callback.key,
+            topic=callback.topic,
+            error=str(error),
+        )
+
+    def _note_delivery(self, send: _Send) -> None:
+        callback, stored = send.callback, send.entry.stored_monotonic_seconds
+        self._failed_before.discard(send.entry.sequence)
         self._meter.published(
             callback.topic,
             callback.success,
             0.0 if stored is None else time.monotonic() - stored,
             max(0.0, time.time() - callback.accepted_unix_seconds),
-            again,
+            send.again,
         )
         _log.debug(
             "callback published",
@@ -139,8 +218,7 @@ class Relay:
             topic=callback.topic,
             is_error=not callback.success,
         )
-        self._delivered += 1
-        self._acknowledged.append(entry)
+        self._acknowledged.append(send)
         self._any_acknowledged.set()
 
     async def _forget_acknowledged(self) -> None:
@@ -150,9 +228,15 @@ class Relay:
             self._any_acknowledged.clear()
             batch, self._acknowledged = self._acknowledged, []
             try:
-                await asyncio.shield(self._outbox.delivered(batch))
+                await asyncio.shield(self._forget(batch))
             except QueueUnavailable as error:
                 _log.critical("delivered callbacks cannot be deleted, will be tried again", error=str(error))
                 self._acknowledged = batch + self._acknowledged
-                await asyncio.sleep(FORGET_AGAIN_SECONDS)
+                await asyncio.sleep(STORE_AGAIN_SECONDS)
                 self._any_acknowledged.set()
+
+    async def _forget(self, batch: list[_Send]) -> None:
+        for send in batch:
+            self._written.finish(send.callback.topic, send.ticket)
+        topics = {send.callback.topic for send in batch}
+        await self._outbox.delivered([send.entry for send in batch], self._written.positions(topics))

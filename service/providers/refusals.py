@@ -46,11 +46,16 @@ QUOTA: Final = Verdict(
 MODEL_MISSING: Final = Verdict(
     LLMErrorCode.INVALID_CONFIG, False, "The model does not exist or this account may not use it."
 )
+WITHHELD: Final = Verdict(
+    LLMErrorCode.INVALID_RESPONSE, False, "Its content filter does not let these essays be compared."
+)
+RATE: Final = Verdict(_LIMIT, True, "Its rate limit is reached.")
+BAD_KEY: Final = Verdict(_SETUP, False, "Check the API key setting.")
 TOO_LONG: Final = Verdict(_LONG, False, "The prompt and both essays are longer than the model takes.")
 
 VERDICT_OF_STATUS: Final[Mapping[int, Verdict]] = {
     400: Verdict(_API, False, "It calls the request invalid."),
-    401: Verdict(_SETUP, False, "Check the API key setting."),
+    401: BAD_KEY,
     402: QUOTA,
     403: Verdict(_SETUP, False, "The API key may not do this; check its project and permissions."),
     404: Verdict(_SETUP, False, "There is no such address; check the base URL setting."),
@@ -59,7 +64,7 @@ VERDICT_OF_STATUS: Final[Mapping[int, Verdict]] = {
     413: TOO_LONG,
     422: Verdict(_API, False, "It cannot process the request."),
     425: Verdict(_AWAY, True, "It is not ready yet."),
-    429: Verdict(_LIMIT, True, "Its rate limit is reached."),
+    429: RATE,
     501: Verdict(_API, False, "It does not offer this call."),
     502: Verdict(_AWAY, True, "Its gateway lost the call.", may_be_billed=True),
     503: Verdict(_AWAY, True, "It is overloaded or under maintenance."),

@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait, read from the headers of its refusal."""
+"""How long a provider asks us to wait and what it says of its limits, as headers tell it."""
 
 import math
 import re
@@ -9,6 +9,8 @@ from typing import Final
 
 import httpx
 
+from service.core.outcome import RateWindow
+
 MAX_WAIT_SECONDS: Final = 24 * 3600.0
 
 _DURATION: Final = re.compile(
@@ -16,27 +18,66 @@ _DURATION: Final = re.compile(
     r"(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$"
 )
 _SECONDS_OF_UNIT: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_LIMITED: Final = ("requests", "tokens")
 
 
-def read_wait_seconds(headers: httpx.Headers, *, now: datetime) -> float | None:
+def read_wait_seconds(headers: httpx.Headers, window: RateWindow | None, *, now: datetime) -> float | None:
     """The wait that a refusal asks for, from 0 to 24 h; None where it says nothing that can be understood.
 
     `retry-after-ms` is the most exact and goes first, then `Retry-After` (seconds or a date, RFC 9110
-    10.2.3), then `x-ratelimit-reset-*`: of the limits that are used up the one that takes longest.
+    10.2.3), then the window: of the limits that are used up the one that takes longest.
     """
     milliseconds = _read_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return _bound(milliseconds / 1000)
+        return bound(milliseconds / 1000)
     wait = _read_retry_after(headers.get("retry-after"), now)
     if wait is not None:
-        return _bound(wait)
-    resets = list(_read_resets(headers))
-    return _bound(max(resets)) if resets else None
+        return bound(wait)
+    resets = [] if window is None else list(_read_resets(window))
+    return max(resets) if resets else None
 
 
-def _bound(seconds: float) -> float:
+def bound(seconds: float) -> float:
+    """A wait that somebody else asks for, in the limits of what is obeyed."""
     return min(max(seconds, 0.0), MAX_WAIT_SECONDS)
+
+
+def read_duration_seconds(text: str | None) -> float | None:
+    """A duration such as `1h2m3.5s` or `20ms`, in the bounds of a wait; None where it is none."""
+    match = _DURATION.match(text or "")
+    if match is None:
+        return None
+    parts = zip(match.groups(), _SECONDS_OF_UNIT, strict=True)
+    return bound(sum(float(part) * unit for part, unit in parts if part is not None))
+
+
+def read_moment_seconds(text: str | None, now: datetime) -> float | None:
+    """How long until a moment such as `2026-11-24T12:00:00Z` (RFC 3339), in the bounds of a wait."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return bound((_in_utc(moment) - now).total_seconds())
+
+
+def read_epoch_seconds(text: str | None, now: datetime) -> float | None:
+    """How long until a moment in milliseconds since 1970, in the bounds of a wait."""
+    milliseconds = _read_number(text)
+    return None if milliseconds is None else bound(milliseconds / 1000 - now.timestamp())
+
+
+def read_remaining(text: str | None) -> int | None:
+    """How much is left of a limit."""
+    number = _read_number(text)
+    return None if number is None or not math.isfinite(number) else max(0, int(number))
+
+
+def make_window(
+    requests: tuple[int | None, float | None], tokens: tuple[int | None, float | None]
+) -> RateWindow | None:
+    """A window of what remains and when it is reset; None where nothing is known."""
+    if requests == tokens == (None, None):
+        return None
+    return RateWindow(requests[0], tokens[0], requests[1], tokens[1])
 
 
 def _read_number(text: str | None) -> float | None:
@@ -55,16 +96,18 @@ def _read_retry_after(text: str | None, now: datetime) -> float | None:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
+    return (_in_utc(moment) - now).total_seconds()
+
+
+def _in_utc(moment: datetime) -> datetime:
     # HTTP dates are in GMT; one without a zone comes out naive.
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return (aware - now).total_seconds()
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _read_resets(headers: httpx.Headers) -> Iterable[float]:
-    remaining = {kind: _read_number(headers.get(f"x-ratelimit-remaining-{kind}")) for kind in _LIMITED}
-    used_up = [kind for kind in _LIMITED if remaining[kind] == 0]
-    for kind in used_up or _LIMITED:
-        match = _DURATION.match(headers.get(f"x-ratelimit-reset-{kind}", ""))
-        if match is not None:
-            parts = zip(match.groups(), _SECONDS_OF_UNIT, strict=True)
-            yield sum(float(part) * unit for part, unit in parts if part is not None)
+def _read_resets(window: RateWindow) -> Iterable[float]:
+    limits = (
+        (window.remaining_requests, window.requests_reset_seconds),
+        (window.remaining_tokens, window.tokens_reset_seconds),
+    )
+    used_up = [limit for limit in limits if limit[0] == 0]
+    return [seconds for _, seconds in used_up or limits if seconds is not None]

@@ -1,18 +1,17 @@
 """The default queue: requests and callbacks in one SQLite file that one process owns.
 
 A row is in one of three states: it stands in `request` (accepted), it has moved to `callback` (its outcome
-is fixed), or it is gone (the broker has acknowledged the callback). Which requests are being worked on is
-known in memory alone: at the start nothing is running, so every row is free, and no clock or lease is in the
-protocol.
+is fixed), or it is gone (the broker has acknowledged the callback). A callback that the broker refused for
+good stays in `callback`, marked as parked. Which requests are being worked on is known in memory alone: at
+the start nothing is running, so every row is free, and no clock or lease is in the protocol.
 """
 
 import asyncio
 import itertools
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -23,18 +22,24 @@ import structlog
 from service.contracts.codec import SealedEnvelope
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import QueuedRequest
+from service.contracts.topics import derive_event_id
 from service.core.outcome import Spent, Usage
-from service.core.records import Callback, Claim, OutboxEntry, Receipt
-from service.queues.backlog import Backlog, Waiting
+from service.core.ports import Admit, Positions
+from service.core.records import Callback, Claim, Doubt, OutboxEntry, ParkedCallback, Receipt
+from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
+from service.queues.doubts import DoubtBook
+from service.queues.lanes import Lanes
 from service.queues.sqlite_file import Row, SqliteFile, Statement
 
 MAX_CALLBACKS_IN_MEMORY = 2000
 """Beyond this many, a callback is read back from the file when its turn has come."""
 
+DAYS_OF_SPENDING = 40
+
 _PUT = (
     "INSERT INTO request "
-    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, attempts, payload) "
-    "VALUES (?, ?, ?, ?, 0, ?)"
+    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, provider, estimated_tokens, attempts, "
+    "payload) VALUES (?, ?, ?, ?, ?, ?, 0, ?)"
 )
 _REMEMBER = (
     "INSERT OR REPLACE INTO idempotency "
@@ -53,6 +58,11 @@ _READ_REQUESTS = (
     "SELECT sequence, attempts, spent, payload FROM request "
     "WHERE sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence"
 )
+_SPEND_ON_DAY = (
+    "INSERT INTO spending (day, usd) VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET usd = usd + excluded.usd"
+)
+_READ_DAY = "SELECT usd FROM spending WHERE day = ?"
+_FORGET_DAYS = "DELETE FROM spending WHERE day < ?"
 _LEAVE_QUEUE = "DELETE FROM request WHERE sequence = ?"
 _ENTER_OUTBOX = (
     "INSERT INTO callback (sequence, accepted_unix_seconds, queue_id, topic, key, success, headers, value) "
@@ -62,6 +72,22 @@ _LEAVE_OUTBOX = "DELETE FROM callback WHERE sequence = ?"
 _READ_CALLBACKS = (
     "SELECT sequence, accepted_unix_seconds, queue_id, topic, key, success, headers, value FROM callback "
     "WHERE sequence IN (SELECT value FROM json_each(?))"
+)
+
+
+_WRITTEN = "INSERT OR REPLACE INTO written (topic, partition, offset) VALUES (?, ?, ?)"
+_READ_WRITTEN = "SELECT topic, partition, offset FROM written"
+_READ_UNSENT = "SELECT sequence, topic, queue_id FROM callback WHERE parked_reason IS NULL ORDER BY sequence"
+_READ_TOTALS = "SELECT count(parked_reason), coalesce(max(sequence), 0) FROM callback"
+_PARK = "UPDATE callback SET parked_reason = ?, parked_unix_seconds = ? WHERE sequence = ?"
+_UNPARK = (
+    "UPDATE callback SET parked_reason = NULL, parked_unix_seconds = NULL WHERE parked_reason IS NOT NULL "
+    "AND (? IS NULL OR queue_id IN (SELECT value FROM json_each(?))) RETURNING sequence, topic"
+)
+_READ_PARKED = (
+    "SELECT sequence, queue_id, key, topic, parked_reason, success, length(value), accepted_unix_seconds, "
+    "parked_unix_seconds FROM callback WHERE parked_reason IS NOT NULL AND sequence > ? "
+    "ORDER BY sequence LIMIT ?"
 )
 
 
@@ -86,30 +112,46 @@ class _Pending(NamedTuple):
 
 
 class SqliteOutbox:
-    """The callbacks in the file, in the order in which their outcomes were stored."""
+    """The callbacks in the file: to be sent, doubtful, or parked."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self._pending: deque[_Pending] = deque()
+        self.changed = asyncio.Event()
+        self._lanes: Lanes[_Pending] = Lanes()
         self._in_memory = 0
         self._sending = 0
-        self._filled = asyncio.Event()
+        self._doubts = DoubtBook()
+        self._written: dict[str, dict[int, int]] = {}
+        self._parked = 0
 
-    async def take(self, limit: int) -> Sequence[OutboxEntry]:
-        """Takes up to `limit` callbacks, waiting for the first."""
-        while not self._pending:
-            self._filled.clear()
-            await self._filled.wait()
-        taken = [self._pending.popleft() for _ in range(min(limit, len(self._pending)))]
+    async def open(self) -> int:
+        """Takes up what stands in the file; returns the greatest sequence in it."""
+        for topic, partition, offset in await self._query(Statement(_READ_WRITTEN)):
+            self._written.setdefault(topic, {})[partition] = offset
+        ((self._parked, last),) = await self._query(Statement(_READ_TOTALS))
+        for sequence, topic, queue_id in await self._query(Statement(_READ_UNSENT)):
+            if topic in self._written:
+                # It may have been sent by the process before this one.
+                self._doubts.add(topic, Doubt(sequence, str(derive_event_id(queue_id))))
+            else:
+                self._lanes.append(topic, _Pending(sequence, None, None))
+        return int(last)
+
+    async def take(self, limit: int, avoid: Collection[str] = ()) -> Sequence[OutboxEntry]:
+        """Takes up to `limit` callbacks to send, at once and perhaps none."""
+        taken = self._lanes.take(limit, avoid)
+        if not taken:
+            return ()
         self._sending += len(taken)
-        absent = [pending.sequence for pending in taken if pending.callback is None]
+        absent = [pending.sequence for _, pending in taken if pending.callback is None]
         self._in_memory -= len(taken) - len(absent)
         try:
             read_back = await self._read(absent) if absent else {}
         except BaseException:
             self._sending -= len(taken)
             self._in_memory += len(taken) - len(absent)
-            self._pending.extendleft(reversed(taken))
+            for topic, pending in reversed(taken):
+                self._lanes.restore(topic, [pending])
             raise
         return [
             OutboxEntry(
@@ -117,12 +159,20 @@ class SqliteOutbox:
                 pending.callback or read_back[pending.sequence],
                 pending.stored_monotonic_seconds,
             )
-            for pending in taken
+            for _, pending in taken
         ]
 
-    async def delivered(self, entries: Sequence[OutboxEntry]) -> None:
-        """Deletes callbacks that the broker has acknowledged."""
-        await self._file.submit([Statement(_LEAVE_OUTBOX, (entry.sequence,)) for entry in entries])
+    async def delivered(self, entries: Sequence[OutboxEntry], positions: Positions) -> None:
+        """Deletes callbacks that the broker has acknowledged, and notes how far their topics were written."""
+        reached = {topic: ends for topic, ends in positions.items() if topic not in self._doubts}
+        await self._file.submit(
+            [
+                *(Statement(_LEAVE_OUTBOX, (entry.sequence,)) for entry in entries),
+                *_write_positions(reached),
+            ]
+        )
+        for topic, ends in reached.items():
+            self._written.setdefault(topic, {}).update(ends)
         self._sending -= len(entries)
 
     def put_back(self, entry: OutboxEntry) -> None:
@@ -130,25 +180,119 @@ class SqliteOutbox:
         self._sending -= 1
         self.append(entry.sequence, entry.stored_monotonic_seconds, entry.callback)
 
-    def depth(self) -> int:
-        """How many callbacks are not yet acknowledged."""
-        return len(self._pending) + self._sending
+    async def park(self, entry: OutboxEntry, reason: str) -> None:
+        """Sets a callback aside that the broker refused for good."""
 
-    def append(
-        self, sequence: int, stored_monotonic_seconds: float | None, callback: Callback | None
-    ) -> None:
+        def count() -> None:
+            self._sending -= 1
+            self._parked += 1
+
+        await self._file.submit([Statement(_PARK, (reason, time.time(), entry.sequence))], on_commit=count)
+
+    def depth(self) -> int:
+        """How many callbacks are not yet acknowledged; parked ones are left out."""
+        return len(self._lanes) + self._sending + len(self._doubts)
+
+    def append(self, sequence: int, stored_monotonic_seconds: float | None, callback: Callback) -> None:
         """Adds a callback that stands in the file; keeps it in memory only while there are few."""
-        if callback is not None and self._in_memory >= MAX_CALLBACKS_IN_MEMORY:
-            callback = None
-        self._in_memory += callback is not None
-        self._pending.append(_Pending(sequence, stored_monotonic_seconds, callback))
-        self._filled.set()
+        kept = callback if self._in_memory < MAX_CALLBACKS_IN_MEMORY else None
+        self._in_memory += kept is not None
+        self._lanes.append(callback.topic, _Pending(sequence, stored_monotonic_seconds, kept))
+        self.changed.set()
+
+    def doubt(self, entry: OutboxEntry) -> None:
+        """Says that an entry may have been sent: it waits until its topic was read."""
+        self._sending -= 1
+        callback = entry.callback
+        self._doubts.add(callback.topic, Doubt(entry.sequence, str(derive_event_id(callback.queue_id))))
+
+    async def take_doubtful(self) -> tuple[str, Sequence[Doubt]]:
+        """Takes all doubtful callbacks of one topic, waiting for the first."""
+        return await self._doubts.take()
+
+    def written_until(self, topic: str) -> Mapping[int, int] | None:
+        """The offset of each partition before which none of them can stand; None where none was sent."""
+        return self._written.get(topic)
+
+    async def begin_topic(self, topic: str, ends: Mapping[int, int]) -> None:
+        """Notes where a topic's partitions end, before the first callback is sent there."""
+        await self._file.submit(_write_positions({topic: ends}))
+        self._written[topic] = dict(ends)
+
+    async def settle(self, topic: str, doubts: Sequence[Doubt], standing: Collection[str]) -> None:
+        """Forgets those whose event ids stand on the topic; the others may be taken and sent."""
+        forgotten = [
+            Statement(_LEAVE_OUTBOX, (doubt.sequence,)) for doubt in doubts if doubt.event_id in standing
+        ]
+        await self._file.submit(forgotten)
+        self._doubts.settle(topic, doubts)
+        for doubt in doubts:
+            if doubt.event_id not in standing:
+                self._lanes.append(topic, _Pending(doubt.sequence, None, None))
+        self.changed.set()
+
+    async def list_parked(self, after: int, limit: int) -> Sequence[ParkedCallback]:
+        """Up to `limit` parked callbacks whose sequence is greater than `after`, in that order."""
+        rows = await self._query(Statement(_READ_PARKED, (after, limit)))
+        return [_read_parked(row) for row in rows]
+
+    async def resend(self, queue_ids: Collection[str] | None) -> int:
+        """Makes parked callbacks available again, None for all; returns how many."""
+        # What the file has let go must come into memory, also where whoever asked has gone away.
+        return await asyncio.shield(asyncio.ensure_future(self._unpark(queue_ids)))
+
+    async def _unpark(self, queue_ids: Collection[str] | None) -> int:
+        wanted = None if queue_ids is None else orjson.dumps(list(queue_ids)).decode()
+        freed = await self._query(Statement(_UNPARK, (wanted, wanted)))
+        for sequence, topic in sorted(freed):
+            self._lanes.append(topic, _Pending(sequence, None, None))
+        self._parked -= len(freed)
+        self.changed.set()
+        return len(freed)
+
+    def parked(self) -> int:
+        """How many callbacks are parked."""
+        return self._parked
 
     async def _read(self, sequences: list[int]) -> dict[int, Callback]:
-        rows = await self._file.submit(
-            (), query=Statement(_READ_CALLBACKS, (orjson.dumps(sequences).decode(),))
-        )
+        rows = await self._query(Statement(_READ_CALLBACKS, (orjson.dumps(sequences).decode(),)))
         return {row[0]: _read_callback(row) for row in rows}
+
+    async def _query(self, query: Statement) -> list[Row]:
+        return await self._file.submit((), query=query)
+
+
+def _read_parked(row: Row) -> ParkedCallback:
+    (
+        sequence,
+        queue_id,
+        key,
+        topic,
+        reason,
+        success,
+        size_bytes,
+        accepted_unix_seconds,
+        parked_unix_seconds,
+    ) = row
+    return ParkedCallback(
+        sequence=sequence,
+        queue_id=queue_id,
+        correlation_id=key,
+        topic=topic,
+        reason=reason,
+        success=bool(success),
+        size_bytes=size_bytes,
+        accepted_unix_seconds=accepted_unix_seconds,
+        parked_unix_seconds=parked_unix_seconds,
+    )
+
+
+def _write_positions(positions: Positions) -> list[Statement]:
+    return [
+        Statement(_WRITTEN, (topic, partition, offset))
+        for topic, ends in positions.items()
+        for partition, offset in ends.items()
+    ]
 
 
 class SqliteQueue:
@@ -170,31 +314,29 @@ class SqliteQueue:
         requests = await self._file.submit(
             (),
             query=Statement(
-                "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds FROM request "
-                "ORDER BY sequence"
+                "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds, provider, "
+                "estimated_tokens FROM request ORDER BY sequence"
             ),
         )
-        callbacks = await self._file.submit(
-            (), query=Statement("SELECT sequence FROM callback ORDER BY sequence")
-        )
+        last = await self.outbox.open()
         for row in requests:
             self._offer(Waiting(*row))
-        for (sequence,) in callbacks:
-            self.outbox.append(sequence, None, None)
-        last = max((row[0] for row in (*requests, *callbacks)), default=0)
+            last = max(last, row[0])
         self._sequences = itertools.count(last + 1)
 
     async def close(self) -> None:
         """Writes what was handed over and gives the file back."""
         await self._file.close()
 
-    async def put(self, request: QueuedRequest) -> int:
+    async def put(self, request: QueuedRequest, estimated_tokens: int = 0) -> int:
         """Makes a request durable; returns its place in the queue, from 1."""
         waiting = Waiting(
             next(self._sequences),
             request.request_data.priority,
             request.queued_at.timestamp(),
             request.expires_at.timestamp(),
+            name_provider(request),
+            estimated_tokens,
         )
         statements = [
             Statement(
@@ -204,6 +346,8 @@ class SqliteQueue:
                     waiting.accepted_unix_seconds,
                     waiting.expires_unix_seconds,
                     waiting.priority,
+                    waiting.provider,
+                    waiting.estimated_tokens,
                     request.model_dump_json().encode(),
                 ),
             )
@@ -225,12 +369,16 @@ class SqliteQueue:
         await self._file.submit(statements, on_commit=lambda: self._offer(waiting))
         return max(1, len(self._backlog))
 
-    async def claim(self, limit: int) -> Sequence[Claim]:
+    async def claim(self, limit: int, admit: Admit = admit_all) -> Sequence[Claim]:
         """Takes up to `limit` requests, waiting for the first; each attempt is counted durably."""
-        while not self._backlog:
+        while not (taken := self._backlog.take(limit, time.time(), admit)):
             self._filled.clear()
             await self._filled.wait()
-        return await self._claim(self._backlog.take(limit, time.time()), _COUNT_ATTEMPT)
+        return await self._claim(taken, _COUNT_ATTEMPT)
+
+    def nudge(self) -> None:
+        """Says that `admit` may answer otherwise than before."""
+        self._filled.set()
 
     async def claim_expired(self, limit: int) -> Sequence[Claim]:
         """Takes up to `limit` waiting requests whose deadline has passed; counts no attempt."""
@@ -263,7 +411,7 @@ class SqliteQueue:
             [Statement(_UNCOUNT_ATTEMPT, (claim.sequence,))], on_commit=lambda: self._restore([waiting])
         )
 
-    async def retry(self, claim: Claim, after_seconds: float, spent: Spent) -> None:
+    async def retry(self, claim: Claim, after_seconds: float, spent: Spent, *, counted: bool = True) -> None:
         """Gives a request back for another attempt, not before `after_seconds`."""
         waiting = self._claimed[claim.sequence]
 
@@ -271,9 +419,11 @@ class SqliteQueue:
             self._resting[claim.sequence] = waiting
             asyncio.get_running_loop().call_later(after_seconds, self._restore, [waiting])
 
-        await self._file.submit(
-            [Statement(_SPEND, (_write_spent(spent), claim.sequence))], on_commit=restore_later
-        )
+        statements = [Statement(_SPEND, (_write_spent(spent), claim.sequence))]
+        if not counted:
+            statements.append(Statement(_UNCOUNT_ATTEMPT, (claim.sequence,)))
+        statements.extend(_spend(spent.cost_usd - claim.spent.cost_usd))
+        await self._file.submit(statements, on_commit=restore_later)
 
     async def complete(self, claim: Claim, callback: Callback) -> None:
         """Moves a request's row from the queue to the outbox, in one transaction."""
@@ -291,6 +441,7 @@ class SqliteQueue:
             statements.append(
                 Statement(_END_KEY, (time.time(), request.caller or "", request.idempotency_key))
             )
+        statements.extend(_spend(callback.cost_usd - claim.spent.cost_usd))
         await self._file.submit(statements, on_commit=enter_outbox)
 
     async def recall(self, caller: str | None, key: str) -> Receipt | None:
@@ -305,7 +456,14 @@ class SqliteQueue:
     async def forget_ended(self) -> int:
         """Forgets keys whose window is over; returns how many."""
         closed_before = time.time() - self._idempotency_ttl_seconds
+        oldest_day = (datetime.now(UTC) - timedelta(days=DAYS_OF_SPENDING)).date()
+        await self._file.submit([Statement(_FORGET_DAYS, (oldest_day.isoformat(),))])
         return len(await self._file.submit((), query=Statement(_FORGET_KEYS, (closed_before,))))
+
+    async def spent_usd(self, day: date) -> float:
+        """What all calls that ended on a day have cost, as far as it is known or estimated."""
+        rows = await self._file.submit((), query=Statement(_READ_DAY, (day.isoformat(),)))
+        return float(rows[0][0]) if rows else 0.0
 
     def stats(self) -> SqliteQueueStats:
         """How the queue stands at this moment."""
@@ -357,6 +515,12 @@ def _read_claim(row: Row) -> Claim:
         attempt=attempts,
         spent=Spent() if spent is None else _read_spent(spent),
     )
+
+
+def _spend(usd: float) -> list[Statement]:
+    """Adds to what this day has cost, in the transaction that stores what it was spent on."""
+    today = datetime.now(UTC).date().isoformat()
+    return [Statement(_SPEND_ON_DAY, (today, usd))] if usd > 0 else []
 
 
 def _write_spent(spent: Spent) -> bytes:

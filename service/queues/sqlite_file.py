@@ -11,21 +11,21 @@ import contextlib
 import fcntl
 import os
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from service.core.errors import QueueLocked, QueueUnavailable
 
-SCHEMA_VERSION = 1
 MAX_BATCH_OPERATIONS = 2000
 BUSY_TIMEOUT_MILLISECONDS = 5000
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
-_SCHEMA = """
+_FIRST_SCHEMA = """
 CREATE TABLE request (
     sequence INTEGER PRIMARY KEY,
     accepted_unix_seconds REAL NOT NULL,
@@ -58,6 +58,55 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_ended ON idempotency (ended_unix_seconds) WHERE ended_unix_seconds IS NOT NULL;
 """
 
+_PARKED_AND_WRITTEN = """
+ALTER TABLE callback ADD COLUMN parked_reason TEXT;
+ALTER TABLE callback ADD COLUMN parked_unix_seconds REAL;
+CREATE INDEX callback_parked ON callback (sequence) WHERE parked_reason IS NOT NULL;
+CREATE TABLE written (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)
+) STRICT, WITHOUT ROWID;
+-- What stands in the outbox may have been sent before: its topics are read back from their first record.
+INSERT INTO written (topic, partition, offset) SELECT DISTINCT topic, 0, 0 FROM callback;
+"""
+
+_PROVIDERS = """
+ALTER TABLE request ADD COLUMN provider TEXT;
+ALTER TABLE request ADD COLUMN estimated_tokens INTEGER NOT NULL DEFAULT 0;
+"""
+
+_SPENDING = """
+CREATE TABLE spending (
+    day TEXT PRIMARY KEY,
+    usd REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+_MIGRATIONS = (_FIRST_SCHEMA, _PARKED_AND_WRITTEN, _PROVIDERS, _SPENDING)
+"""What takes a file from version n to n + 1. Released steps are never edited: files exist that took them."""
+
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+_FILE_TROUBLE = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.InternalError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
+    apsw.ReadOnlyError,
+    MemoryError,
+    OSError,
+)
+"""Errors that every operation would meet; any other is the fault of the one that met it."""
+
 Parameters = tuple[Any, ...]
 Row = tuple[Any, ...]
 
@@ -84,13 +133,15 @@ class SqliteFile:
     """Owns one queue file, from `open` to `close`.
 
     `open` raises `QueueLocked` where another process owns the file and `QueueUnavailable` where it cannot be
-    used; it never changes a file that it refuses.
+    used; it never changes a file that it refuses. `vfs` names the SQLite file system to use, None for the
+    operating system's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+        self._vfs = vfs
         self.path = path.resolve()  # the lock is by name: a link must not be a second name
         self._lock_descriptor: int | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._connection: apsw.Connection | None = None
         self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +185,7 @@ class SqliteFile:
 
     def _open(self) -> None:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(self.path.parent)
             self._lock()
             # SQLite gives its -wal and -shm files the mode of the file itself: essays are for the owner only.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -144,7 +195,7 @@ class SqliteFile:
             raise QueueUnavailable(
                 f"The queue file {self.path} cannot be opened: {error.strerror or error}."
             ) from error
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             self._close()
             raise QueueUnavailable(
                 f"The queue file {self.path} cannot be used: {error}. It was left as it is."
@@ -168,9 +219,11 @@ class SqliteFile:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._lock_descriptor = descriptor
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self.path), vfs=self._vfs)
         try:
+            # Closing a refused file must not move what its -wal holds.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             version = self._check(connection)
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
             connection.execute("PRAGMA page_size=8192")
@@ -178,21 +231,23 @@ class SqliteFile:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
             if version < SCHEMA_VERSION:
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+                steps = "".join(_MIGRATIONS[version:])
+                connection.execute(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         except BaseException:
-            connection.close()
+            connection.close(force=True)
             raise
         return connection
 
-    def _check(self, connection: sqlite3.Connection) -> int:
+    def _check(self, connection: apsw.Connection) -> int:
         """Returns the version of the schema in the file, 0 where it is new."""
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        version: int = connection.pragma("user_version")
         if version > SCHEMA_VERSION:
             raise QueueUnavailable(
                 f"The queue file {self.path} was written by a newer version (schema {version}, this one "
                 f"knows {SCHEMA_VERSION}); start that version. The file was left as it is."
             )
-        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        problem: str = connection.pragma("quick_check", 1)
         if problem != "ok":
             raise QueueUnavailable(
                 f"The queue file {self.path} is damaged ({problem}). It was left as it is: copy it, then try "
@@ -202,7 +257,7 @@ class SqliteFile:
 
     def _close(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # the rows are synced already; nothing is lost with it
+            with contextlib.suppress(apsw.Error):  # the rows are synced already; nothing is lost with it
                 self._connection.close()
             self._connection = None
         if self._lock_descriptor is not None:
@@ -236,7 +291,7 @@ class SqliteFile:
             self._run(batch)
             self.usable = True
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller learns of it and the writer lives
-            self.usable = not isinstance(error, sqlite3.OperationalError | OSError)
+            self.usable = not isinstance(error, _FILE_TROUBLE)
             if len(batch) == 1 or not self.usable:
                 # It is the file, not one operation: trying each by itself would only wait once for each.
                 for operation in batch:
@@ -268,6 +323,19 @@ class SqliteFile:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, for the owner only, so that a power cut does not take them again."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _resolve(batch: list[_Operation]) -> None:

@@ -1,24 +1,30 @@
-"""The operators' routes: snapshot, live stream, drain and resume."""
+"""The operators' routes: snapshot, live stream, drain and resume, undelivered callbacks."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.responses import StreamingResponse
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import Refused
+from service.core.records import ParkedCallback
 from service.engine.drain import DrainController, DrainReport
 from service.engine.operations import Operations
 from service.engine.phase import Phase
+from service.engine.undelivered import Page, Undelivered, explain_refusal
 from service.web.credentials import Credentials
 from service.web.errors import JSON
 
 STREAM_EVERY_SECONDS = 0.5
 MAX_ORDER_BYTES = 4096
+MAX_RESEND_BYTES = 128 * 1024
+MAX_RESEND_IDS = 1000
+MAX_LISTED = 1000
+MAX_SEQUENCE = 2**63 - 1  # SQLite's largest integer
 
 
 class DrainOrder(BaseModel):
@@ -34,8 +40,48 @@ class DrainOrder(BaseModel):
     )
 
 
+class UndeliveredQuery(BaseModel):
+    """Which undelivered callbacks to list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: Annotated[int, Field(ge=0, le=MAX_SEQUENCE)] = Field(
+        default=0, description="`next` of the page before"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = Field(
+        default=100, description="How many to list at most"
+    )
+    topic: Annotated[str, Field(min_length=1, max_length=249)] | None = Field(
+        default=None, description="Only those of this topic"
+    )
+
+
+class ResendOrder(BaseModel):
+    """Which undelivered callbacks to send again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    queue_ids: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=100)]],
+            Field(min_length=1, max_length=MAX_RESEND_IDS),
+        ]
+        | None
+    ) = Field(default=None, description="Those of these requests")
+    all: Literal[True] | None = Field(default=None, description="Every one")
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if (self.queue_ids is None) == (self.all is None):
+            raise ValueError('say which callbacks to send again, either {"queue_ids": […]} or {"all": true}')
+        return self
+
+
+Order = TypeVar("Order", bound=BaseModel)
+
+
 def create_admin_router(
-    operations: Operations, drain: DrainController, credentials: Credentials
+    operations: Operations, drain: DrainController, undelivered: Undelivered, credentials: Credentials
 ) -> APIRouter:
     """The routes under `/admin/v1`, for operators only where an admin credential is configured."""
 
@@ -58,10 +104,10 @@ def create_admin_router(
         "/drain",
         status_code=202,
         summary="Accept nothing more and finish what was started",
-        openapi_extra={"requestBody": {"content": {JSON: {"schema": DrainOrder.model_json_schema()}}}},
+        openapi_extra=_document_body(DrainOrder),
     )
     async def answer_drain_order(request: Request) -> Response:
-        order = await _read_order(request)
+        order = _validate(DrainOrder, await _read_body(request, MAX_ORDER_BYTES) or b"{}")
         _check_running(operations, drain)
         drain.start(order.timeout_seconds, until_empty=order.until_empty)
         return _json(_describe(drain.report()), status=202)
@@ -76,34 +122,69 @@ def create_admin_router(
         drain.resume()
         return _json(_describe(drain.report()))
 
+    @router.get(
+        "/undelivered",
+        summary="Callbacks that the broker refused for good",
+        openapi_extra=_document_query(UndeliveredQuery),
+    )
+    async def answer_undelivered(request: Request) -> Response:
+        query = _validate(UndeliveredQuery, orjson.dumps(dict(request.query_params)))
+        return _json(_describe_page(await undelivered.list_page(query.after, query.limit, query.topic)))
+
+    @router.post(
+        "/undelivered/resend",
+        status_code=202,
+        summary="Send undelivered callbacks again",
+        openapi_extra=_document_body(ResendOrder),
+    )
+    async def answer_resend(request: Request) -> Response:
+        order = _validate(ResendOrder, await _read_body(request, MAX_RESEND_BYTES) or b"{}")
+        resent = await undelivered.resend(order.queue_ids)
+        return _json({"resent": resent.count, "not_parked": resent.not_parked}, status=202)
+
     return router
 
 
-async def _read_order(request: Request) -> DrainOrder:
+async def _read_body(request: Request, limit_bytes: int) -> bytes:
     """Reads the body by hand: FastAPI would read all of it before the token is checked, whatever its size."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_ORDER_BYTES:
-            raise Refused(
-                LLMErrorCode.CONTENT_TOO_LONG, f"A drain order has at most {MAX_ORDER_BYTES} bytes."
-            )
-    if not body:
-        return DrainOrder()
+        if len(body) > limit_bytes:
+            raise Refused(LLMErrorCode.CONTENT_TOO_LONG, f"This order has at most {limit_bytes} bytes.")
+    return bytes(body)
+
+
+def _validate(kind: type[Order], document: bytes) -> Order:
     try:
-        return DrainOrder.model_validate_json(bytes(body))
+        return kind.model_validate_json(document)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ascii(".".join(str(part) for part in fault["loc"]) or "body")[1:-1][:80]
+        message = fault["msg"].removeprefix("Value error, ")
         raise Refused(
-            LLMErrorCode.INVALID_REQUEST, f"{field}: {fault['msg']}.", details={"field": field}
+            LLMErrorCode.INVALID_REQUEST, f"{field}: {message}.", details={"field": field}
         ) from error
+
+
+def _document_body(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"content": {JSON: {"schema": kind.model_json_schema()}}}}
+
+
+def _document_query(kind: type[BaseModel]) -> dict[str, Any]:
+    properties = kind.model_json_schema()["properties"]
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in properties.items()
+        ]
+    }
 
 
 async def _stream(operations: Operations) -> AsyncIterator[bytes]:
     while not operations.stopped:
         yield b"event: snapshot\ndata: " + orjson.dumps(operations.take_snapshot()) + b"\n\n"
-        await asyncio.sleep(STREAM_EVERY_SECONDS)
+        await operations.wait_until_stopped(STREAM_EVERY_SECONDS)
 
 
 def _check_running(operations: Operations, drain: DrainController) -> None:
@@ -129,6 +210,25 @@ def _describe(report: DrainReport) -> dict[str, Any]:
         "outbox": report.outbox,
         "queued": report.queued,
         "finished": report.finished,
+    }
+
+
+def _describe_page(page: Page) -> dict[str, Any]:
+    return {"total": page.total, "items": [_describe_parked(item) for item in page.items], "next": page.next}
+
+
+def _describe_parked(parked: ParkedCallback) -> dict[str, Any]:
+    """Everything but what it says: that is the caller's."""
+    return {
+        "queue_id": parked.queue_id,
+        "correlation_id": parked.correlation_id,
+        "topic": parked.topic,
+        "reason": parked.reason,
+        "message": explain_refusal(parked.reason),
+        "is_error": not parked.success,
+        "size_bytes": parked.size_bytes,
+        "accepted_at": datetime.fromtimestamp(parked.accepted_unix_seconds, UTC),
+        "parked_at": datetime.fromtimestamp(parked.parked_unix_seconds, UTC),
     }
 
 

@@ -15,6 +15,7 @@ from service.engine.drain import DrainController
 from service.engine.intake import STARTING_RETRY_SECONDS
 from service.engine.operations import Operations
 from service.engine.phase import Phase
+from service.engine.undelivered import Undelivered
 from service.web.admin import create_admin_router
 from service.web.comparison import ComparisonEndpoint
 from service.web.credentials import Credentials
@@ -33,6 +34,7 @@ def create_app(
     submit: ComparisonEndpoint,
     operations: Operations,
     drain: DrainController,
+    undelivered: Undelivered,
     credentials: Credentials,
     render_metrics: Callable[[], bytes],
 ) -> FastAPI:
@@ -49,7 +51,7 @@ def create_app(
     app.add_exception_handler(Exception, render_defect)
     app.openapi = describe_with(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_route("/api/v1/comparison", _endpoint(submit), ["POST"])
-    app.include_router(create_admin_router(operations, drain, credentials))
+    app.include_router(create_admin_router(operations, drain, undelivered, credentials))
 
     @app.get("/api/v1/providers", tags=["callers"], summary="Providers: status, limits, models")
     async def answer_providers(request: Request) -> dict[str, Any]:

@@ -3,53 +3,37 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.core.errors import ServiceError
+from service.engine.phase import PhaseGate
+from service.web.connection import Connection
+from service.web.listener import Listener
 
 KEEP_ALIVE_SECONDS = 75
+QUIET_SECONDS = 0.5
+"""After the listener: open connections are closed when none has brought a request for so long."""
+LAST_REQUESTS_LIMIT_SECONDS = 5.0
+"""And at the latest after this; each answer closes its connection, so that a busy client runs out of them."""
 CLOSE_LIMIT_SECONDS = 5
 BACKLOG_CONNECTIONS = 2048
-
-
-class AddressUnavailable(ServiceError):
-    """The address to listen on cannot be had."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Takes the listening address before anything else is started. Raises `AddressUnavailable`."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise AddressUnavailable(f"The address {host} cannot be listened on: {error.strerror}.") from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise AddressUnavailable(
-            f"Port {port} on {host} cannot be listened on ({error.strerror}); set another "
-            "LLM_PROVIDER_SERVICE_PORT."
-        ) from error
-    return listener
+LOOK_AGAIN_SECONDS = 0.02
 
 
 class Server(uvicorn.Server):
     """uvicorn without its signal handlers: it starts on our socket and stops when told."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, gate: PhaseGate) -> None:
         self.listening = asyncio.Event()
+        self._listener: Listener | None = None
         super().__init__(
             uvicorn.Config(
-                app,
+                PartingApp(app, gate),
                 loop="none",
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -62,6 +46,13 @@ class Server(uvicorn.Server):
             )
         )
 
+    async def serve_on(self, listener: Listener) -> None:
+        """Serves until `stop`. The listener is closed with it, and never shut down: others may hold it."""
+        self._listener = listener
+        with listener.socket:
+            # The loop gets a descriptor of its own: it can be taken off the socket while that stays open.
+            await self.serve([listener.socket.dup()])
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts to listen, and says so."""
         await super().startup(sockets)
@@ -72,6 +63,64 @@ class Server(uvicorn.Server):
         """Leaves the signals to the lifecycle."""
         yield
 
+    async def finish(self) -> int:
+        """Closes the listener, answers what open connections still bring; returns how many stay open."""
+        assert self._listener is not None, "it was started"
+        for server in self.servers:
+            server.close()
+        if not self._listener.handed_over:
+            # Closing resets what nobody accepted. In a socket that others hold it waits for the next process.
+            await self._accept_the_rest(self._listener.socket)
+        self._listener.socket.close()
+        await self._answer_the_last()
+        return len(self.server_state.connections)
+
     def stop(self) -> None:
-        """Ends `serve` after the answers that are under way."""
+        """Ends `serve_on` after the answers that are under way."""
         self.should_exit = True
+
+    async def _answer_the_last(self) -> None:
+        # Closing one that is in use is a race that a client loses: its request is under way, unanswered.
+        state = self.server_state
+        now = time.monotonic()
+        answered, quiet_at, limit_at = (
+            state.total_requests,
+            now + QUIET_SECONDS,
+            now + LAST_REQUESTS_LIMIT_SECONDS,
+        )
+        while now < min(quiet_at, limit_at) and state.connections:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            now = time.monotonic()
+            if state.total_requests != answered:
+                answered, quiet_at = state.total_requests, now + QUIET_SECONDS
+
+    async def _accept_the_rest(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except OSError:
+                return
+            accepted.setblocking(False)
+            await loop.connect_accepted_socket(
+                lambda: Connection(self.config, self.server_state, self.lifespan.state), accepted
+            )
+
+
+class PartingApp:
+    """The application; while it drains each answer ends its connection, and clients go elsewhere."""
+
+    def __init__(self, app: ASGIApp, gate: PhaseGate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+
+        async def send_parting(message: Message) -> None:
+            # Asked when the answer begins: the drain may have begun after the request.
+            if message["type"] == "http.response.start" and self._gate.parting:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, send_parting)

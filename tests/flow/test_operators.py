@@ -200,6 +200,8 @@ async def test_openapi_document_describes_every_route(
         "/admin/v1/stream",
         "/admin/v1/drain",
         "/admin/v1/resume",
+        "/admin/v1/undelivered",
+        "/admin/v1/undelivered/resend",
     }
     assert docs.status_code == 200
     assert "swagger" in docs.text.lower()

@@ -17,7 +17,8 @@ from service.callbacks.memory import MemoryPublisher, MemoryTopicDirectory
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import SealedEnvelope, seal
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
-from service.core.errors import BrokerUnavailable, PublishFailed
+from service.core.errors import BrokerUnavailable, PublishRefused, PublishUncertain
+from service.core.records import Place
 from simulator.broker.control import BrokerControl, TopicSpec
 
 Record = tuple[str | None, bytes, dict[str, bytes]]
@@ -41,9 +42,17 @@ async def topic(control: BrokerControl) -> str:
 
 
 @pytest.fixture
-async def kafka(bootstrap_servers: str) -> AsyncIterator[KafkaPublisher]:
+async def known_topics(bootstrap_servers: str) -> AsyncIterator[KafkaTopicDirectory]:
+    """The topics of the embedded broker."""
+    directory = KafkaTopicDirectory(KafkaConnection(bootstrap_servers))
+    yield directory
+    await directory.close()
+
+
+@pytest.fixture
+async def kafka(bootstrap_servers: str, known_topics: KafkaTopicDirectory) -> AsyncIterator[KafkaPublisher]:
     """A publisher that is connected to the embedded broker."""
-    publisher = KafkaPublisher(KafkaConnection(bootstrap_servers))
+    publisher = KafkaPublisher(KafkaConnection(bootstrap_servers), known_topics)
     running = asyncio.create_task(publisher.run())
     yield publisher
     running.cancel()
@@ -52,11 +61,11 @@ async def kafka(bootstrap_servers: str) -> AsyncIterator[KafkaPublisher]:
     await publisher.close()
 
 
-def read_records(bootstrap_servers: str, topic: str, count: int) -> list[Record]:
-    """The first records of a topic, read by a foreign client."""
+def read_records(bootstrap_servers: str, topic: str, count: int, limit_seconds: float = 10) -> list[Record]:
+    """The first records of a topic, read by a foreign client; fewer where there are no more by the limit."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    records = consumer.consume(count, timeout=10)
+    records = consumer.consume(count, timeout=limit_seconds)
     consumer.close()
     return [
         (
@@ -147,22 +156,87 @@ async def test_send_waits_while_the_broker_is_away(
     assert [value for _, value, _ in records] == [b"before", b"during"]
 
 
-@pytest.mark.parametrize("code", ["TOPIC_AUTHORIZATION_FAILED", "MESSAGE_TOO_LARGE"])
+@pytest.mark.parametrize(
+    "code", ["TOPIC_AUTHORIZATION_FAILED", "MESSAGE_TOO_LARGE", "INVALID_TOPIC_EXCEPTION", "POLICY_VIOLATION"]
+)
 async def test_refused_record_fails_and_the_next_one_goes_through(
     kafka: KafkaPublisher, control: BrokerControl, bootstrap_servers: str, topic: str, code: str
 ) -> None:
-    """After a refusal the producer is replaced, so that a gap in its sequence wedges no partition."""
+    """What is refused twice, the second time by itself, is refused for good, and wedges no partition."""
     await kafka.publish_to_topic(topic, SealedEnvelope(b"one", ()))
     before = kafka._producer
-    await control.error(code, 1)
+    await control.error(code, 2)
 
-    with pytest.raises(PublishFailed, match=topic):
+    with pytest.raises(PublishRefused, match=topic) as refused:
         await kafka.publish_to_topic(topic, SealedEnvelope(b"refused", ()))
+    assert refused.value.reason == code
     await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 10)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2)
     assert [value for _, value, _ in records] == [b"one", b"two"]
     assert kafka._producer is not before
+
+
+@pytest.mark.parametrize("code", ["MESSAGE_TOO_LARGE", "OUT_OF_ORDER_SEQUENCE_NUMBER"])
+async def test_neighbours_of_a_refused_record_are_sent_by_themselves(
+    kafka: KafkaPublisher, control: BrokerControl, bootstrap_servers: str, topic: str, code: str
+) -> None:
+    """The broker refuses a whole batch; then each of its records gets its own verdict, none is doubled."""
+    await kafka.publish_to_topic(topic, SealedEnvelope(b"first", ()))
+    await control.error(code, 1)
+
+    await asyncio.gather(
+        *(kafka.publish_to_topic(topic, SealedEnvelope(b"%d" % number, ())) for number in range(20))
+    )
+
+    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 30, 1.0)
+    assert sorted(value for _, value, _ in records) == sorted([b"first", *(b"%d" % n for n in range(20))])
+
+
+@pytest.mark.parametrize("code", ["UNKNOWN_SERVER_ERROR", "INVALID_REQUEST"])
+async def test_error_that_says_nothing_of_the_record_leaves_it_uncertain(
+    kafka: KafkaPublisher, control: BrokerControl, topic: str, code: str
+) -> None:
+    """Where the broker's error does not say that nothing was appended, the record may stand on its topic."""
+    await kafka.publish_to_topic(topic, SealedEnvelope(b"one", ()))
+    await control.error(code, 1)
+
+    with pytest.raises(PublishUncertain, match=topic):
+        await kafka.publish_to_topic(topic, SealedEnvelope(b"two", ()))
+
+
+@pytest.mark.parametrize("code", ["NOT_LEADER_OR_FOLLOWER", "NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT"])
+async def test_trouble_that_passes_is_waited_out(
+    kafka: KafkaPublisher, control: BrokerControl, bootstrap_servers: str, topic: str, code: str
+) -> None:
+    """Errors of a broker in trouble are the producer's to repeat: the send only takes longer."""
+    await kafka.publish_to_topic(topic, SealedEnvelope(b"one", ()))
+    before = kafka._producer
+    await control.error(code, 3)
+
+    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 10)
+
+    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 3, 1.0)
+    assert [value for _, value, _ in records] == [b"one", b"two"]
+    assert kafka._producer is before
+
+
+async def test_topic_that_is_gone_refuses_at_once(kafka: KafkaPublisher) -> None:
+    """A callback for a topic that does not exist any more is refused for good, and does not create it."""
+    absent = f"absent.{uuid4().hex}"
+
+    with pytest.raises(PublishRefused, match=absent) as refused:
+        await asyncio.wait_for(kafka.publish_to_topic(absent, SealedEnvelope(b"x", ())), 5)
+
+    assert refused.value.reason == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert not await kafka._directory.exists(absent)
+
+
+async def test_place_of_a_record_is_told(kafka: KafkaPublisher, topic: str) -> None:
+    """The broker's answer says where a record stands: the positions of the read-back rest on it."""
+    places = [await kafka.publish_to_topic(topic, SealedEnvelope(b"x", ())) for _ in range(3)]
+
+    assert places == [Place(0, 0), Place(0, 1), Place(0, 2)]
 
 
 async def test_record_too_large_for_the_client_is_refused_without_harm(
@@ -172,17 +246,17 @@ async def test_record_too_large_for_the_client_is_refused_without_harm(
     await kafka.publish_to_topic(topic, SealedEnvelope(b"one", ()))
     before = kafka._producer
 
-    with pytest.raises(PublishFailed):
+    with pytest.raises(PublishRefused, match="MESSAGE_TOO_LARGE"):
         await kafka.publish_to_topic(topic, SealedEnvelope(b"x" * 2_000_000, ()))
 
     assert kafka._producer is before
 
 
 async def test_close_does_not_wait_for_a_broker_that_is_away(
-    bootstrap_servers: str, control: BrokerControl, topic: str
+    bootstrap_servers: str, known_topics: KafkaTopicDirectory, control: BrokerControl, topic: str
 ) -> None:
-    """With a send pending and no broker, closing keeps to its limit."""
-    publisher = KafkaPublisher(KafkaConnection(bootstrap_servers))
+    """With a send pending and no broker, closing keeps to its limit; the send learns that it is uncertain."""
+    publisher = KafkaPublisher(KafkaConnection(bootstrap_servers), known_topics)
     running = asyncio.create_task(publisher.run())
     await publisher.publish_to_topic(topic, SealedEnvelope(b"before", ()))
     await control.down()
@@ -192,8 +266,9 @@ async def test_close_does_not_wait_for_a_broker_that_is_away(
 
     await asyncio.wait_for(publisher.close(), 8)
 
-    sending.cancel()
-    await asyncio.wait([sending, running])
+    with pytest.raises(PublishUncertain, match=topic):
+        await asyncio.wait_for(sending, 1)
+    await asyncio.wait([running])
 
 
 @pytest.fixture(params=["memory", "kafka"])

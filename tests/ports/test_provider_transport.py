@@ -25,7 +25,8 @@ from service.core.outcome import ProviderReply
 from service.core.records import ProviderCall
 from service.providers.catalogue import CATALOGUE
 from service.providers.exchange import MAX_ANSWER_BYTES
-from service.providers.openai import OpenAIProvider
+from service.providers.openai import OpenAI
+from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
 
 KEY = "sk-canary-7f3a91"
@@ -146,11 +147,10 @@ async def asking(
     connect_timeout_seconds: float = 2.0,
     connection_wait_seconds: float = 2.0,
     trusted_certificates_pem: tuple[str, ...] = (),
-) -> AsyncIterator[OpenAIProvider]:
+) -> AsyncIterator[RemoteProvider]:
     """A provider on the transport that the service uses."""
-    provider = OpenAIProvider(
-        api_key=KEY,
-        base_url=url,
+    provider = RemoteProvider(
+        OpenAI(api_key=KEY, base_url=url),
         default_model="gpt-4o-mini",
         catalogue=CATALOGUE,
         transport=open_transport(
@@ -166,7 +166,7 @@ async def asking(
         await provider.close()
 
 
-async def ask(provider: OpenAIProvider, timeout_seconds: float = 5.0) -> ProviderReply:
+async def ask(provider: RemoteProvider, timeout_seconds: float = 5.0) -> ProviderReply:
     return await provider.compare(
         ProviderCall(
             system_prompt="Judge.",
@@ -182,7 +182,7 @@ async def ask(provider: OpenAIProvider, timeout_seconds: float = 5.0) -> Provide
     )
 
 
-async def fail(provider: OpenAIProvider, timeout_seconds: float = 5.0) -> ProviderFailure:
+async def fail(provider: RemoteProvider, timeout_seconds: float = 5.0) -> ProviderFailure:
     with pytest.raises(ProviderFailure) as caught:
         await ask(provider, timeout_seconds)
     assert KEY not in repr(caught.value)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from service.contracts.codec import SealedEnvelope
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
+from service.contracts.topics import derive_event_id
 from service.core.outcome import Spent, Usage
-from service.core.records import Callback, Claim
+from service.core.records import Callback, Claim, OutboxEntry
 from service.queues.memory import MemoryQueue
 from service.queues.sqlite import MAX_CALLBACKS_IN_MEMORY, SqliteQueue
 
@@ -155,30 +157,115 @@ async def test_completed_request_moves_to_the_outbox(queue: Queue) -> None:
     assert (queue.stats().waiting, queue.stats().claimed, queue.outbox.depth()) == (0, 0, 1)
 
 
+async def store(queue: Queue, count: int, topic: str = "results") -> list[OutboxEntry]:
+    """Fills the outbox with callbacks for a topic, and takes them."""
+    for _ in range(count):
+        await queue.put(make_request())
+        (claim,) = await queue.claim(1)
+        await queue.complete(claim, replace(make_callback(claim), topic=topic))
+    return list(await queue.outbox.take(count))
+
+
+def event_id_of(entry: OutboxEntry) -> str:
+    """How a callback is told among the records of its topic."""
+    return str(derive_event_id(entry.callback.queue_id))
+
+
 async def test_delivered_callback_is_forgotten(queue: Queue) -> None:
     """An acknowledged callback leaves the outbox."""
-    await queue.put(make_request())
-    (claim,) = await queue.claim(1)
-    await queue.complete(claim, make_callback(claim))
-    entries = await queue.outbox.take(1)
+    entries = await store(queue, 1)
 
-    await queue.outbox.delivered(entries)
+    await queue.outbox.delivered(entries, {})
 
     assert queue.outbox.depth() == 0
 
 
 async def test_callback_put_back_is_taken_again(queue: Queue) -> None:
     """A failed send makes its callback available once more, unchanged."""
-    await queue.put(make_request())
-    (claim,) = await queue.claim(1)
-    await queue.complete(claim, make_callback(claim))
-    (entry,) = await queue.outbox.take(1)
+    (entry,) = await store(queue, 1)
 
     queue.outbox.put_back(entry)
     (again,) = await queue.outbox.take(1)
 
     assert again.callback == entry.callback
     assert queue.outbox.depth() == 1
+
+
+async def test_arrival_and_room_wake_whoever_takes(queue: Queue) -> None:
+    """What can be taken is said: when it arrives, is put back, settled or sent again."""
+    outbox = queue.outbox
+    outbox.changed.clear()
+    (entry,) = await store(queue, 1)
+    assert outbox.changed.is_set()
+
+    outbox.changed.clear()
+    outbox.put_back(entry)
+
+    assert outbox.changed.is_set()
+    assert list(await outbox.take(5, avoid={"results"})) == []
+    assert len(await outbox.take(5)) == 1
+    assert list(await outbox.take(5)) == []
+
+
+async def test_doubtful_callback_is_not_handed_out(queue: Queue) -> None:
+    """What may stand on its topic waits until the topic was read, and then is forgotten or handed out."""
+    entries = await store(queue, 3)
+    outbox = queue.outbox
+    for entry in entries:
+        outbox.doubt(entry)
+    assert (list(await outbox.take(9)), outbox.depth()) == ([], 3)
+
+    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), 5)
+    await outbox.settle(topic, doubts, {event_id_of(entries[1])})
+    left = await outbox.take(9)
+
+    assert (topic, {doubt.event_id for doubt in doubts}) == ("results", set(map(event_id_of, entries)))
+    assert [entry.callback for entry in left] == [entries[0].callback, entries[2].callback]
+    assert {entry.stored_monotonic_seconds for entry in left} == {None}
+    assert outbox.depth() == 2
+
+
+async def test_position_of_a_topic_stands_still_while_a_callback_is_in_doubt(queue: Queue) -> None:
+    """How far a topic was written is noted with deletions, but never past what still is to be read back."""
+    first, second, third = await store(queue, 3)
+    outbox = queue.outbox
+    assert outbox.written_until("results") is None
+    await outbox.begin_topic("results", {0: 4, 1: 7})
+    await outbox.delivered([first], {"results": {0: 5}})
+    assert outbox.written_until("results") == {0: 5, 1: 7}
+
+    outbox.doubt(second)
+    await outbox.delivered([third], {"results": {0: 9}})
+    assert outbox.written_until("results") == {0: 5, 1: 7}
+    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), 5)
+    await outbox.settle(topic, doubts, {event_id_of(second)})
+    await outbox.delivered([], {"results": {0: 10}})
+
+    assert (outbox.written_until("results"), outbox.depth()) == ({0: 10, 1: 7}, 0)
+
+
+async def test_parked_callback_waits_for_an_operator(queue: Queue) -> None:
+    """What was refused for good is listed with its reason, is in nobody's way, and can be sent again."""
+    one, two, three = await store(queue, 3)
+    outbox = queue.outbox
+    for entry, reason in ((one, "MESSAGE_TOO_LARGE"), (three, "INVALID_TOPIC_EXCEPTION")):
+        await outbox.park(entry, reason)
+    await outbox.delivered([two], {})
+    assert (outbox.depth(), outbox.parked(), list(await outbox.take(9))) == (0, 2, [])
+
+    listed = await outbox.list_parked(after=0, limit=10)
+    assert [(parked.queue_id, parked.reason) for parked in listed] == [
+        (one.callback.queue_id, "MESSAGE_TOO_LARGE"),
+        (three.callback.queue_id, "INVALID_TOPIC_EXCEPTION"),
+    ]
+    assert (listed[0].correlation_id, listed[0].topic, listed[0].success) == ("key", "results", True)
+    assert (listed[0].size_bytes, listed[0].accepted_unix_seconds) == (len(one.callback.sealed.value), 12.5)
+    assert list(await outbox.list_parked(after=listed[0].sequence, limit=1)) == listed[1:]
+
+    assert await outbox.resend(["not parked", one.callback.queue_id]) == 1
+    (again,) = await outbox.take(9)
+    assert (again.callback, outbox.parked()) == (one.callback, 1)
+    assert (await outbox.resend(None), await outbox.resend(None), outbox.parked()) == (1, 0, 0)
 
 
 async def test_stats_tell_the_oldest_waiting_request(queue: Queue) -> None:

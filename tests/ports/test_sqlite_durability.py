@@ -1,6 +1,7 @@
 """What the queue on disk promises beyond the port: restarts, one owner, refusals that change nothing."""
 
 import asyncio
+import os
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -8,16 +9,19 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import apsw
 import pytest
 
 from service.contracts.codec import SealedEnvelope
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.core.errors import QueueLocked, QueueUnavailable
 from service.core.outcome import Spent, Usage
-from service.core.records import Callback
+from service.core.records import Callback, Receipt
 from service.queues.sqlite import SqliteQueue
+from service.queues.sqlite_file import SCHEMA_VERSION, SqliteFile, Statement
+from tests.ports.schema_1 import write_schema_1
 
 
 @pytest.fixture
@@ -99,6 +103,70 @@ async def test_files_are_for_the_owner_only(
     assert set(modes.values()) == {0o600}
 
 
+async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(
+    tmp_path: Path, make_request: Callable[[], QueuedRequest]
+) -> None:
+    """Requests, attempts, callbacks and keys of a schema-1 file are all there after the migration."""
+    path = tmp_path / "queue.db"
+    first, second = make_request(), make_request()
+    write_schema_1(path, first, second)
+
+    queue = SqliteQueue(path)
+    await queue.open()
+    claims = await queue.claim(5)
+    # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
+    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), 5)
+    start = queue.outbox.written_until("t")
+    await queue.outbox.settle(topic, doubts, ())
+    (entry,) = await queue.outbox.take(5)
+    receipt = await queue.recall("c", "key")
+    await queue.close()
+
+    assert [(c.sequence, c.request, c.attempt) for c in claims] == [(1, first, 1), (2, second, 2)]
+    assert (entry.sequence, topic, start) == (77, "t", {0: 0})
+    assert entry.callback == Callback("q", "t", "k", SealedEnvelope(b"\x00bytes", (("h", b"v"),)), False, 1.5)
+    assert receipt == Receipt("q", UUID(int=7), "t", "digest")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+async def test_migration_that_fails_half_way_leaves_the_old_version(
+    tmp_path: Path, make_request: Callable[[], QueuedRequest]
+) -> None:
+    """Where a step cannot be run, none of them was: the release before still finds its file."""
+    path = tmp_path / "queue.db"
+    write_schema_1(path, make_request())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE written (in_the_way INTEGER)")  # the last thing that step 2 makes
+        before = list(connection.iterdump())
+
+    with pytest.raises(QueueUnavailable, match="written already exists"):
+        await SqliteQueue(path).open()
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every folder that got a new one inside is synced: a power cut must not take the queue's away."""
+    synced: list[int] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    queue = SqliteQueue(tmp_path / "state" / "of" / "queue.db")
+    await queue.open()
+    await queue.close()
+
+    assert synced == [folder.stat().st_ino for folder in (tmp_path, tmp_path / "state")]
+
+
 def damage(path: Path) -> None:
     path.write_bytes(b"SQLite format 3\x00" + b"\x5a" * 8000)
 
@@ -124,6 +192,84 @@ async def test_unusable_file_is_refused_and_left_alone(tmp_path: Path, spoil: Ca
         await SqliteQueue(path).open()
 
     assert sha256(path.read_bytes()).hexdigest() == digest
+
+
+def copy_as_a_crash_would_leave_it(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE of_the_newer (a)")
+        connection.execute("PRAGMA user_version=99")
+        target.write_bytes(source.read_bytes())
+        log_of(target).write_bytes(log_of(source).read_bytes())
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+async def test_refused_file_keeps_its_log_as_it_is(tmp_path: Path) -> None:
+    """What a crash of a newer version left in its -wal is not moved into the file by refusing that file."""
+    path = tmp_path / "queue.db"
+    copy_as_a_crash_would_leave_it(tmp_path / "source.db", path)
+    before = path.read_bytes(), log_of(path).read_bytes()
+
+    with pytest.raises(QueueUnavailable, match="schema 99"):
+        await SqliteQueue(path).open()
+
+    assert (path.read_bytes(), log_of(path).read_bytes()) == before
+
+
+def test_sqlite_is_past_the_bug_that_could_reset_a_log_too_early() -> None:
+    """The SQLite in use is not one of 3.7.0 to 3.51.2."""
+    assert tuple(int(part) for part in apsw.sqlitelibversion().split(".")) >= (3, 51, 3)
+
+
+class FullDisk(apsw.VFS):
+    """A file system whose writes to the log fail while `full` is true."""
+
+    def __init__(self) -> None:
+        self.full = False
+        super().__init__("full-disk", base="")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return FullDiskFile(self, name, flags)
+
+
+class FullDiskFile(apsw.VFSFile):
+    """A file on it."""
+
+    def __init__(self, disk: FullDisk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        super().__init__("", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        if self._disk.full:
+            raise apsw.FullError("database or disk is full")
+        super().xWrite(data, offset)
+
+
+async def test_full_disk_fails_the_whole_batch_and_what_was_accepted_before_stands(tmp_path: Path) -> None:
+    """The file is unusable while its disk is full, says so in a sentence, and goes on once there is room."""
+    disk = FullDisk()
+    file = SqliteFile(tmp_path / "queue.db", vfs="full-disk")
+    await file.open()
+    note = "INSERT INTO written VALUES (?, 0, 0)"
+    await file.submit([Statement(note, ("before",))])
+
+    disk.full = True
+    outcomes = await asyncio.gather(
+        *(file.submit([Statement(note, (topic,))]) for topic in "ab"), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [QueueUnavailable] * 2
+    assert str(outcomes[0]) == f"The queue file {file.path} cannot be written: database or disk is full."
+    assert not file.usable
+
+    disk.full = False
+    await file.submit([Statement(note, ("after",))])
+    assert file.usable
+    rows = await file.submit((), query=Statement("SELECT topic FROM written ORDER BY topic"))
+    await file.close()
+    assert rows == [("after",), ("before",)]
 
 
 async def test_one_poisoned_operation_does_not_fail_its_batch(

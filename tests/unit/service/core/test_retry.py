@@ -40,6 +40,7 @@ def test_the_wait_doubles_up_to_its_limit(
     """Full jitter below a ceiling of 0.5, 1, 2 ... 16, 30, 30 seconds."""
     decision = decide(
         failure(),
+        trouble=False,
         attempt=attempt,
         max_attempts=10_000,
         now=now,
@@ -70,6 +71,7 @@ def test_no_further_attempt_where(
     """The failure becomes the answer at once instead of after a wait in vain."""
     decision = decide(
         failed,
+        trouble=False,
         attempt=attempt,
         max_attempts=5,
         now=now,
@@ -89,6 +91,7 @@ def test_the_provider_can_only_lengthen_the_wait(
     """The longer of the two waits counts, also beyond our own limit."""
     decision = decide(
         failure(retry_after_seconds=retry_after_seconds),
+        trouble=False,
         attempt=1,
         max_attempts=5,
         now=now,
@@ -120,6 +123,7 @@ def test_a_repeated_attempt_keeps_every_promise(
     """Never of what cannot succeed, never more than allowed, never too late, never sooner than asked for."""
     decision = decide(
         failure(retryable=retryable, retry_after_seconds=retry_after_seconds),
+        trouble=False,
         attempt=attempt,
         max_attempts=max_attempts,
         now=now,
@@ -136,3 +140,32 @@ def test_a_repeated_attempt_keeps_every_promise(
     else:
         in_time = max(random * ceiling, retry_after_seconds or 0) < left.total_seconds()
         assert not (retryable and attempt < max_attempts and in_time)
+
+
+def test_trouble_of_the_provider_ends_no_request(now: datetime) -> None:
+    """While the provider is in trouble an attempt is repeated, whatever its number and its error say."""
+    for attempt, failed in ((5, failure()), (500, failure(retryable=False))):
+        decision = decide(
+            failed,
+            trouble=True,
+            attempt=attempt,
+            max_attempts=5,
+            now=now,
+            expires_at=now + timedelta(hours=1),
+            random=0.5,
+        )
+        assert isinstance(decision, RetryLater)
+
+
+def test_trouble_does_not_outlast_the_deadline(now: datetime) -> None:
+    """What could only be tried again after the deadline is answered now."""
+    decision = decide(
+        failure(),
+        trouble=True,
+        attempt=1,
+        max_attempts=5,
+        now=now,
+        expires_at=now,
+        random=0.5,
+    )
+    assert decision == GiveUp()

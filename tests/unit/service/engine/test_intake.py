@@ -30,6 +30,7 @@ class Door:
             gate=self.gate,
             queue=self.queue,
             outbox=self.queue.outbox,
+            undelivered=self.queue.outbox,
             idempotency=Idempotency(self.queue),
             topics=lambda _: TopicPolicy(["*"]),
             directory=self.directory,
@@ -119,9 +120,9 @@ async def test_burst_cannot_slip_past_the_limit(door: Door, make_request: Any) -
     started = asyncio.Event()
     really_put = door.queue.put
 
-    async def slow_put(request: Any) -> int:
+    async def slow_put(request: Any, estimated_tokens: int) -> int:
         await started.wait()
-        return await really_put(request)
+        return await really_put(request, estimated_tokens)
 
     door.queue.put = slow_put  # type: ignore[method-assign]
     submitting = [asyncio.ensure_future(door.submit(make_request())) for _ in range(10)]
@@ -135,7 +136,7 @@ async def test_burst_cannot_slip_past_the_limit(door: Door, make_request: Any) -
 async def test_queue_that_cannot_be_written_refuses(door: Door, make_request: Any) -> None:
     """Where nothing can be made durable nothing is accepted."""
 
-    async def fail(request: Any) -> int:
+    async def fail(request: Any, estimated_tokens: int) -> int:
         raise QueueUnavailable("disk full")
 
     door.queue.put = fail  # type: ignore[method-assign]

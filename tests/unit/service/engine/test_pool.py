@@ -1,33 +1,51 @@
 """The requests in flight: bounded, claimed only while ready, finished on drain."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.core.guard import Limits
+from service.core.outcome import Judgement, ProviderReply, Usage
 from service.core.records import Claim
 from service.engine.drain import drain_in_flight_requests, flush_outbox
+from service.engine.guards import Guards
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
+from service.queues.backlog import name_provider
 from service.queues.memory import MemoryQueue
+from service.telemetry.clock import SystemClock
+
+REPLY = ProviderReply(Judgement(EssayComparisonWinner.ESSAY_A, "Better.", 0.9), "m", Usage(10, 10))
 
 
 class Workshop:
     """Claims that are worked on until the test lets them go."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, limits: dict[LLMProviderType, Limits] | None = None) -> None:
         self.queue = MemoryQueue()
         self.gate = PhaseGate()
         self.started: list[Claim] = []
         self.release = asyncio.Event()
-        self.pool = Pool(queue=self.queue, process=self.process, gate=self.gate, concurrency=concurrency)
+        self.guards = Guards(limits or {}, LLMProviderType.MOCK, SystemClock(), self.queue.nudge)
+        self.pool = Pool(
+            queue=self.queue,
+            process=self.process,
+            gate=self.gate,
+            guards=self.guards,
+            concurrency=concurrency,
+        )
 
     async def process(self, claim: Claim) -> None:
         """Works until released."""
         self.started.append(claim)
         await self.release.wait()
+        self.guards.succeed(claim.sequence, REPLY)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -38,6 +56,62 @@ class Workshop:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any, wait_until: Any) -> None:
+    """Requests of a held provider stay queued, uncounted; those of the others go ahead of them."""
+    openai, google = LLMProviderType.OPENAI, LLMProviderType.GOOGLE
+    shop = Workshop(concurrency=2, limits={openai: Limits(10), google: Limits(10)})
+    shop.release.set()
+    shop.guards.hold(openai, None)
+    for provider in (openai, openai, openai, google, google):
+        await shop.queue.put(make_request(llm_config_overrides={"provider_override": provider}))
+    shop.gate.advance(Phase.READY)
+
+    async with shop.running():
+        await wait_until(lambda: shop.pool.finished == 2)
+        assert {name_provider(claim.request) for claim in shop.started} == {"google"}
+        assert shop.queue.stats().waiting == 3
+        shop.guards.free(openai)
+        await wait_until(lambda: shop.pool.finished == 5)
+
+    assert [claim.attempt for claim in shop.started] == [1] * 5
+
+
+async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any, wait_until: Any) -> None:
+    """The cap of a provider holds beside the pool's own, and every grant is given back."""
+    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(3)})
+    for _ in range(9):
+        await shop.queue.put(make_request())
+    shop.gate.advance(Phase.READY)
+
+    async with shop.running():
+        await wait_until(lambda: len(shop.started) == 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (shop.pool.in_flight_count(), shop.guards.state(LLMProviderType.MOCK).under_way) == (3, 3)
+        shop.release.set()
+        await wait_until(lambda: shop.pool.finished == 9)
+
+    assert shop.guards.state(LLMProviderType.MOCK).under_way == 0
+
+
+async def test_requests_of_a_minute_are_paced_and_wake_up_by_themselves(
+    make_request: Any, wait_until: Any
+) -> None:
+    """A provider whose rate is used up is asked again when time has refilled it, without any other event."""
+    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10, requests_per_minute=1200.0)})
+    shop.release.set()
+    started = asyncio.get_running_loop().time()
+    for _ in range(30):
+        await shop.queue.put(make_request())
+    shop.gate.advance(Phase.READY)
+
+    async with shop.running():
+        await wait_until(lambda: shop.pool.finished == 30)
+
+    # 20 a second: the first second's worth at once, the other ten in half a second.
+    assert asyncio.get_running_loop().time() - started >= 0.45
 
 
 async def test_no_more_than_the_limit_is_in_flight(make_request: Any, wait_until: Any) -> None:
@@ -55,6 +129,37 @@ async def test_no_more_than_the_limit_is_in_flight(make_request: Any, wait_until
 
     assert len(shop.started) == 10
     assert not shop.pool.has_in_flight_requests()
+
+
+async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for(
+    make_request: Any, wait_until: Any
+) -> None:
+    """The loop holds its tasks weakly: only the pool keeps a request whose call hangs on nothing else."""
+    hung: weakref.WeakSet[asyncio.Future[None]] = weakref.WeakSet()
+    started: list[int] = []
+    finished: list[int] = []
+
+    async def process(claim: Claim) -> None:
+        started.append(claim.sequence)
+        hung.add(waited_for := asyncio.get_running_loop().create_future())
+        await waited_for
+        finished.append(claim.sequence)
+
+    shop = Workshop(concurrency=5)
+    shop.pool._process = process
+    for _ in range(5):
+        await shop.queue.put(make_request())
+    shop.gate.advance(Phase.READY)
+
+    async with shop.running():
+        await wait_until(lambda: len(started) == 5)
+        gc.collect()
+        assert len(hung) == 5, f"{5 - len(hung)} requests vanished"
+        for waited_for in tuple(hung):
+            waited_for.set_result(None)
+        await wait_until(lambda: len(finished) == 5)
+
+    assert sorted(finished) == sorted(started)
 
 
 async def test_nothing_is_claimed_before_the_service_is_ready(make_request: Any, wait_until: Any) -> None:

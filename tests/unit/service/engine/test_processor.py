@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,11 +11,15 @@ from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import LLMComparisonResultV1
 from service.core.errors import ProviderFailure, QueueUnavailable
+from service.core.guard import Limits
 from service.core.outcome import Judgement, ProviderReply, Spent, Usage
 from service.core.records import ProviderCall
 from service.engine import processor as processor_module
+from service.engine.budget import Budget, BudgetLimits
+from service.engine.guards import Guards
 from service.engine.processor import Processor
 from service.engine.routing import Router
+from service.providers.catalogue import CATALOGUE
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
 
@@ -66,7 +71,8 @@ class Bench:
 
     async def work(self) -> None:
         """Claims and processes one request."""
-        (claim,) = await asyncio.wait_for(self.queue.claim(1), 5)
+        admit = self.processor._guards.admit
+        (claim,) = await asyncio.wait_for(self.queue.claim(1, admit), 5)
         await self.processor.process(claim)
 
     async def result(self) -> LLMComparisonResultV1:
@@ -81,11 +87,23 @@ def bench(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a bench with a script; retries come back at once."""
     monkeypatch.setattr(processor_module.random, "random", lambda: 0.0)
 
-    def make(*script: ProviderReply | Exception, max_attempts: int = 3) -> Bench:
+    def make(
+        *script: ProviderReply | Exception,
+        max_attempts: int = 3,
+        limits: BudgetLimits | None = None,
+        guarded: bool = False,
+    ) -> Bench:
         queue, provider, metrics = MemoryQueue(), ScriptedProvider(list(script)), Metrics(["model-1"])
         processor = Processor(
             queue=queue,
             router=Router({LLMProviderType.OPENAI: provider}, LLMProviderType.OPENAI),
+            guards=Guards(
+                {LLMProviderType.OPENAI: Limits(10)} if guarded else {},
+                LLMProviderType.OPENAI,
+                clock,
+                queue.nudge,
+            ),
+            budget=Budget(limits or BudgetLimits(), CATALOGUE, queue, clock),
             meter=metrics,
             clock=clock,
             max_attempts=max_attempts,
@@ -268,3 +286,84 @@ async def test_paid_outcome_is_held_until_the_queue_takes_it(
 
     assert (await b.result()).is_success
     assert len(b.provider.calls) == 1
+
+
+async def test_providers_trouble_costs_no_attempt(bench: Any, make_request: Any, clock: Any) -> None:
+    """Refused by a rate limit ten times with three attempts allowed: the request waits, and is answered."""
+    limit = ProviderFailure(
+        LLMErrorCode.PROVIDER_RATE_LIMIT, "slow down", retryable=True, retry_after_seconds=1.0
+    )
+    b = bench(*[limit] * 10, REPLY, guarded=True)
+    b.processor._clock = clock
+    await b.queue.put(make_request())
+
+    for _ in range(11):
+        await b.work()
+        clock.seconds += 2.0
+
+    assert (await b.result()).is_success
+    assert len(b.provider.calls) == 11
+    assert [call.attempt for call in b.provider.calls] == list(range(1, 12))
+
+
+async def test_used_up_quota_is_waited_for(bench: Any, make_request: Any, clock: Any) -> None:
+    """An account without credit burns no request: it is asked again later, and the request is answered."""
+    quota = ProviderFailure(
+        LLMErrorCode.PROVIDER_RATE_LIMIT, "no credit", retryable=False, details={"quota_used_up": True}
+    )
+    b = bench(quota, REPLY, guarded=True)
+    await b.queue.put(make_request())
+
+    await b.work()
+    assert b.queue.outbox.depth() == 0
+    clock.seconds += 61.0
+    await b.work()
+
+    assert (await b.result()).is_success
+
+
+async def test_request_that_would_cost_too_much_is_not_asked(bench: Any, make_request: Any) -> None:
+    """The limit of a request is kept before the call, with its own error code and a sentence."""
+    b = bench(REPLY, limits=BudgetLimits(request_usd=1e-9))
+    await b.queue.put(make_request(llm_config_overrides={"model_override": "gpt-4o-mini"}))
+
+    await b.work()
+
+    result = await b.result()
+    assert result.error_detail.error_code is LLMErrorCode.COST_LIMIT_EXCEEDED
+    assert "MAX_COST_USD_PER_REQUEST" in result.error_detail.message
+    assert b.provider.calls == []
+
+
+async def test_call_of_unknown_cost_is_counted_at_its_estimate(bench: Any, make_request: Any) -> None:
+    """A call that may be billed and of which no usage came back is in the callback and the budget."""
+    lost = ProviderFailure(LLMErrorCode.PROVIDER_TIMEOUT, "lost", retryable=False, may_be_billed=True)
+    b = bench(lost, limits=BudgetLimits(day_usd=100.0))
+    await b.queue.put(make_request(llm_config_overrides={"model_override": "gpt-4o-mini"}))
+
+    await b.work()
+
+    details = (await b.result()).error_detail.details
+    assert details["may_be_billed"] is True
+    assert details["unconfirmed_cost_usd"] > 0
+    assert await b.queue.spent_usd(datetime.now(UTC).date()) == details["unconfirmed_cost_usd"]
+
+
+async def test_request_that_always_fails_leaves_the_probe_to_another(
+    bench: Any, make_request: Any, clock: Any
+) -> None:
+    """While a circuit is open a failed request rests longer than the pause, so that the next one is asked."""
+    down = ProviderFailure(LLMErrorCode.PROVIDER_UNAVAILABLE, "down", retryable=True)
+    b = bench(*[down] * 6, REPLY, guarded=True, max_attempts=100)
+    for _ in range(7):
+        await b.queue.put(make_request())
+    for _ in range(6):
+        await b.work()
+    rested = b.queue.stats().waiting
+
+    clock.seconds += 1.5
+    await b.work()
+
+    assert rested == 7
+    assert (await b.result()).is_success
+    assert b.provider.calls[5].queue_id != b.provider.calls[6].queue_id

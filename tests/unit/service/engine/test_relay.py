@@ -7,11 +7,23 @@ from typing import Any
 
 import pytest
 
+from service.callbacks.memory import MemoryPublisher
 from service.contracts.codec import SealedEnvelope
-from service.core.errors import PublishFailed, QueueUnavailable
-from service.core.records import Callback
+from service.contracts.topics import derive_event_id
+from service.core.errors import (
+    BrokerUnavailable,
+    PublishFailed,
+    PublishRefused,
+    PublishUncertain,
+    QueueUnavailable,
+    TopicUnreadable,
+)
+from service.core.records import Callback, Place
+from service.engine import readback as readback_module
 from service.engine import relay as relay_module
+from service.engine.readback import ReadBack
 from service.engine.relay import Relay
+from service.engine.windows import SendWindows
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
 
@@ -21,16 +33,20 @@ class GatedPublisher:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.log = MemoryPublisher()
         self.acknowledge = asyncio.Event()
-        self.failures = 0
+        self.failures: list[PublishFailed] = []
+        self.stuck: set[str] = set()
 
-    async def publish_to_topic(self, topic: str, envelope: Any, key: str | None = None) -> None:
+    async def publish_to_topic(self, topic: str, envelope: Any, key: str | None = None) -> Place | None:
         """Notes the send, then waits for its ack."""
         self.sent.append(envelope.value.decode())
         if self.failures:
-            self.failures -= 1
-            raise PublishFailed("refused")
+            raise self.failures.pop()
+        if topic in self.stuck:
+            await asyncio.get_running_loop().create_future()
         await self.acknowledge.wait()
+        return await self.log.publish_to_topic(topic, envelope, key)
 
 
 class Line:
@@ -40,25 +56,32 @@ class Line:
         self.queue = MemoryQueue()
         self.publisher = GatedPublisher()
         self.metrics = Metrics([])
-        self.relay = Relay(outbox=self.queue.outbox, publisher=self.publisher, meter=self.metrics)
+        outbox, log = self.queue.outbox, self.publisher.log
+        self.relay = Relay(
+            outbox=outbox, doubtful=outbox, publisher=self.publisher, log=log, meter=self.metrics
+        )
+        self.read_back = ReadBack(outbox=outbox, log=log)
 
-    async def store(self, make_request: Any, count: int) -> None:
+    async def store(self, make_request: Any, count: int, topic: str = "results") -> None:
         """Fills the outbox with callbacks that are told apart by their bytes."""
         for number in range(count):
             await self.queue.put(make_request())
             (claim,) = await self.queue.claim(1)
-            sealed = SealedEnvelope(str(number).encode(), ())
-            await self.queue.complete(claim, Callback(f"q{number}", "results", "k", sealed, True, 0.0))
+            name = f"{number}" if topic == "results" else f"{topic}-{number}"
+            event_id = str(derive_event_id(f"q{name}")).encode()
+            sealed = SealedEnvelope(name.encode(), (("event_id", event_id),))
+            await self.queue.complete(claim, Callback(f"q{name}", topic, "k", sealed, True, 0.0))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The relay at work."""
-        task = asyncio.create_task(self.relay.run())
+        tasks = [asyncio.create_task(self.relay.run()), asyncio.create_task(self.read_back.run())]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def metric(self, name: str, **labels: str) -> float:
         """A figure as it stands."""
@@ -75,7 +98,6 @@ async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any, wait_u
         await wait_until(lambda: line.queue.outbox.depth() == 0)
 
     assert sorted(line.publisher.sent) == ["0", "1", "2", "3", "4"]
-    assert line.relay.delivered == 5
     assert line.metric("callback_events_published_total", topic="results", status="success") == 5
 
 
@@ -97,14 +119,14 @@ async def test_unacknowledged_callback_stays_and_is_not_sent_twice(
     assert line.metric("callback_publish_seconds_count", send="again") == 1
 
 
-async def test_refused_callback_is_sent_again_later_and_blocks_no_other(
+async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_other(
     make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal is counted, the others go out, and the same bytes follow later."""
     monkeypatch.setattr(relay_module, "SEND_AGAIN_SECONDS", 0.05)
     line = Line()
     await line.store(make_request, 3)
-    line.publisher.failures = 1
+    line.publisher.failures = [PublishFailed("not taken")]
     line.publisher.acknowledge.set()
 
     async with line.running():
@@ -120,8 +142,8 @@ async def test_no_more_than_the_window_is_pending(
     make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long outage does not bring the whole outbox into memory."""
-    monkeypatch.setattr(relay_module, "WINDOW", 4)
     line = Line()
+    line.relay._windows = SendWindows(window=4)
     await line.store(make_request, 10)
 
     async with line.running():
@@ -139,16 +161,16 @@ async def test_delete_that_fails_is_repeated_without_another_send(
     make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue that cannot be written for a moment costs no second copy."""
-    monkeypatch.setattr(relay_module, "FORGET_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(relay_module, "STORE_AGAIN_SECONDS", 0.0)
     line = Line()
     await line.store(make_request, 2)
     line.publisher.acknowledge.set()
     really_delivered, failures = line.queue.outbox.delivered, [QueueUnavailable("disk")] * 2
 
-    async def delivered(entries: Any) -> None:
+    async def delivered(entries: Any, positions: Any) -> None:
         if failures:
             raise failures.pop()
-        await really_delivered(entries)
+        await really_delivered(entries, positions)
 
     monkeypatch.setattr(line.queue.outbox, "delivered", delivered)
 
@@ -156,3 +178,108 @@ async def test_delete_that_fails_is_repeated_without_another_send(
         await wait_until(lambda: line.queue.outbox.depth() == 0)
 
     assert sorted(line.publisher.sent) == ["0", "1"]
+
+
+async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(
+    make_request: Any, wait_until: Any
+) -> None:
+    """What the broker refuses for good is set aside with its reason, and goes out when it is told to."""
+    line = Line()
+    await line.store(make_request, 3)
+    line.publisher.failures = [PublishRefused("MESSAGE_TOO_LARGE", "too large")]
+    line.publisher.acknowledge.set()
+    outbox = line.queue.outbox
+
+    async with line.running():
+        await wait_until(lambda: outbox.depth() == 0)
+        (parked,) = await outbox.list_parked(after=0, limit=10)
+        assert (parked.reason, outbox.parked(), len(line.publisher.sent)) == ("MESSAGE_TOO_LARGE", 1, 3)
+        assert await outbox.resend([parked.queue_id]) == 1
+        await wait_until(lambda: len(line.publisher.log.published) == 3)
+
+    assert (outbox.parked(), line.publisher.sent.count(parked.queue_id[1:])) == (0, 2)
+
+
+@pytest.mark.parametrize("appended", [True, False])
+async def test_callback_that_may_have_been_taken_is_looked_up_first(
+    make_request: Any, wait_until: Any, appended: bool
+) -> None:
+    """An uncertain send is settled by reading the topic: what stands there is not sent again, the rest is."""
+    line = Line()
+    await line.store(make_request, 1)
+    line.publisher.failures = [PublishUncertain("connection lost")]
+    line.publisher.acknowledge.set()
+    log = line.publisher.log
+    if appended:
+        (entry,) = await line.queue.outbox.take(1)
+        await log.publish_to_topic("results", entry.callback.sealed)
+        line.queue.outbox.put_back(entry)
+        # Where the topic ended before it was sent, as the relay notes it.
+        await line.queue.outbox.begin_topic("results", {0: 0})
+
+    async with line.running():
+        await wait_until(lambda: line.queue.outbox.depth() == 0)
+
+    assert line.publisher.sent == (["0"] if appended else ["0", "0"])
+    assert len(log.published) == 1
+
+
+async def test_topic_that_cannot_be_read_is_sent_to_again(make_request: Any, wait_until: Any) -> None:
+    """Where reading back is not allowed a copy is the lesser evil: the callback is sent."""
+    line = Line()
+    await line.store(make_request, 1)
+    line.publisher.failures = [PublishUncertain("connection lost")]
+    line.publisher.acknowledge.set()
+
+    async def refuse(*_: Any) -> Any:
+        raise TopicUnreadable("no READ on results")
+
+    line.read_back._log = type("Log", (), {"find_standing": staticmethod(refuse)})()
+    async with line.running():
+        await wait_until(lambda: line.queue.outbox.depth() == 0)
+
+    assert line.publisher.sent == ["0", "0"]
+
+
+async def test_read_back_waits_for_the_broker(
+    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the broker is away nothing doubtful is sent; afterwards it is read back, and then sent."""
+    monkeypatch.setattr(readback_module, "READ_AGAIN_SECONDS", 0.0)
+    line = Line()
+    await line.store(make_request, 1)
+    line.publisher.failures = [PublishUncertain("connection lost")]
+    line.publisher.acknowledge.set()
+    asked: list[str] = []
+
+    async def find_standing(topic: str, *_: Any) -> Any:
+        asked.append(topic)
+        if len(asked) < 4:
+            raise BrokerUnavailable("away")
+        return ()
+
+    line.read_back._log = type("Log", (), {"find_standing": staticmethod(find_standing)})()
+    async with line.running():
+        await wait_until(lambda: line.queue.outbox.depth() == 0)
+
+    assert (len(asked), line.publisher.sent) == (4, ["0", "0"])
+
+
+async def test_stuck_topic_is_in_no_others_way(
+    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topic without a leader keeps its own callbacks waiting, and those of no other topic."""
+    monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", 0.01)
+    line = Line()
+    line.relay._windows = SendWindows(window=4, topic_window=3)
+    line.publisher.stuck = {"stuck", "stuck too"}
+    line.publisher.acknowledge.set()
+    await line.store(make_request, 10, "stuck")
+    await line.store(make_request, 10, "stuck too")
+    await line.store(make_request, 10)
+
+    async with line.running():
+        await wait_until(lambda: len(line.publisher.log.published) == 10)
+
+    assert line.queue.outbox.depth() == 20
+    assert len(line.publisher.sent) <= 10 + 2 * 2 * 3

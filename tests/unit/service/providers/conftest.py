@@ -10,7 +10,8 @@ import respx
 
 from service.core.records import ProviderCall
 from service.providers.catalogue import CATALOGUE
-from service.providers.openai import OpenAIProvider
+from service.providers.openai import OpenAI
+from service.providers.remote import RemoteProvider
 
 BASE_URL = "https://judge.example/v1"
 KEY = "sk-canary-7f3a91"
@@ -51,11 +52,10 @@ def router() -> respx.Router:
 
 
 @pytest.fixture
-def provider(router: respx.Router) -> OpenAIProvider:
+def provider(router: respx.Router) -> RemoteProvider:
     """An OpenAI provider that talks to `router`."""
-    return OpenAIProvider(
-        api_key=KEY,
-        base_url=BASE_URL,
+    return RemoteProvider(
+        OpenAI(api_key=KEY, base_url=BASE_URL),
         default_model="gpt-4o-mini",
         catalogue=CATALOGUE,
         transport=httpx.MockTransport(router.async_handler),

@@ -56,7 +56,7 @@ def test_cost() -> None:
 @pytest.mark.parametrize(
     ("model", "overrides", "part"),
     [
-        ("gpt-9", None, "gpt-4.1, gpt-4.1-mini, gpt-4.1-nano, gpt-4o, gpt-4o-mini, o4-mini"),
+        ("gpt-9", None, "gpt-4.1, gpt-4.1-mini, gpt-4.1-nano, gpt-4o, gpt-4o-mini, gpt-6-luna"),
         ("gpt-4o", LLMConfigOverrides(max_tokens_override=16_385), "at most 16384 tokens"),
         ("o4-mini", LLMConfigOverrides(temperature_override=0.0), "accepts no temperature"),
         ("gpt-4o", LLMConfigOverrides(max_tokens_override=16_384, temperature_override=2.0), None),

@@ -14,7 +14,7 @@ from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
 from service.core.records import ProviderCall
 from service.providers.exchange import explain_request_error
-from service.providers.openai import OpenAIProvider
+from service.providers.remote import RemoteProvider
 
 Call = Callable[..., ProviderCall]
 Code = LLMErrorCode
@@ -24,7 +24,7 @@ def error_body(code: str | None = None, kind: str | None = None) -> dict[str, An
     return {"error": {"message": "canary-essay sk-canary-7f3a91", "type": kind, "code": code, "param": None}}
 
 
-async def fail(provider: OpenAIProvider, call: ProviderCall) -> ProviderFailure:
+async def fail(provider: RemoteProvider, call: ProviderCall) -> ProviderFailure:
     with pytest.raises(ProviderFailure) as caught:
         await provider.compare(call)
     return caught.value
@@ -63,7 +63,7 @@ async def fail(provider: OpenAIProvider, call: ProviderCall) -> ProviderFailure:
     ],
 )
 async def test_refusal(
-    provider: OpenAIProvider,
+    provider: RemoteProvider,
     route: respx.Route,
     make_call: Call,
     secrets: tuple[str, ...],
@@ -85,7 +85,7 @@ async def test_refusal(
 
 
 async def test_every_status_has_a_meaning(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call
+    provider: RemoteProvider, route: respx.Route, make_call: Call
 ) -> None:
     """No status from 201 to 599 escapes the table, whatever its body is."""
     for status in range(201, 600):
@@ -97,7 +97,7 @@ async def test_every_status_has_a_meaning(
         )
 
 
-async def test_quota_by_type(provider: OpenAIProvider, route: respx.Route, make_call: Call) -> None:
+async def test_quota_by_type(provider: RemoteProvider, route: respx.Route, make_call: Call) -> None:
     """A used-up quota that only the type tells is no rate limit to wait for, and says so."""
     route.respond(429, json=error_body(None, "insufficient_quota"), headers={"retry-after": "3"})
     failure = await fail(provider, make_call())
@@ -108,7 +108,7 @@ async def test_quota_by_type(provider: OpenAIProvider, route: respx.Route, make_
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
-async def test_redirect(provider: OpenAIProvider, route: respx.Route, make_call: Call, status: int) -> None:
+async def test_redirect(provider: RemoteProvider, route: respx.Route, make_call: Call, status: int) -> None:
     """A redirect is not followed; the failure names the setting to correct and not the target."""
     route.respond(status, headers={"location": "http://169.254.169.254/"})
     failure = await fail(provider, make_call())
@@ -121,14 +121,14 @@ async def test_redirect(provider: OpenAIProvider, route: respx.Route, make_call:
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_wait_is_honored(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call, status: int
+    provider: RemoteProvider, route: respx.Route, make_call: Call, status: int
 ) -> None:
     """The wait that the provider asks for comes out of the failure."""
     route.respond(status, headers={"retry-after": "7"})
     assert (await fail(provider, make_call())).retry_after_seconds == 7.0
 
 
-async def test_wait_until_a_date(provider: OpenAIProvider, route: respx.Route, make_call: Call) -> None:
+async def test_wait_until_a_date(provider: RemoteProvider, route: respx.Route, make_call: Call) -> None:
     """A date to wait for is turned into seconds from now."""
     moment = datetime.now(UTC) + timedelta(seconds=100)
     route.respond(429, headers={"retry-after": format_datetime(moment, usegmt=True)})
@@ -137,7 +137,7 @@ async def test_wait_until_a_date(provider: OpenAIProvider, route: respx.Route, m
     assert 90 < wait <= 100
 
 
-async def test_hostile_names(provider: OpenAIProvider, route: respx.Route, make_call: Call) -> None:
+async def test_hostile_names(provider: RemoteProvider, route: respx.Route, make_call: Call) -> None:
     """What the other side calls code, type, request or model is not repeated if it is a text or our key."""
     body = {"error": {"code": "sk-canary-7f3a91", "type": "canary essay text", "param": ["x"]}}
     route.respond(400, json=body, headers={"x-request-id": "x" * 300})
@@ -163,7 +163,7 @@ async def test_hostile_names(provider: OpenAIProvider, route: respx.Route, make_
     ],
 )
 async def test_broken_exchange(
-    provider: OpenAIProvider,
+    provider: RemoteProvider,
     route: respx.Route,
     make_call: Call,
     error: type[httpx.RequestError],

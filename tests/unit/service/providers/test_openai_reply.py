@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 import respx
 
@@ -15,8 +14,8 @@ from service.core.errors import ProviderFailure
 from service.core.outcome import Usage
 from service.core.prompt import ANSWER_SCHEMA
 from service.core.records import ProviderCall
-from service.providers.catalogue import CATALOGUE
-from service.providers.openai import OpenAIProvider
+from service.providers.openai import OpenAI
+from service.providers.remote import RemoteProvider
 
 Call = Callable[..., ProviderCall]
 Completion = Callable[..., dict[str, Any]]
@@ -28,7 +27,7 @@ def sent(route: respx.Route) -> dict[str, Any]:
 
 
 async def test_good_answer(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call, completion: Completion
+    provider: RemoteProvider, route: respx.Route, make_call: Call, completion: Completion
 ) -> None:
     """A good answer becomes a judgement with the model's full name, all tokens and their cost."""
     route.respond(json=completion())
@@ -42,7 +41,7 @@ async def test_good_answer(
 
 
 async def test_request(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call, completion: Completion
+    provider: RemoteProvider, route: respx.Route, make_call: Call, completion: Completion
 ) -> None:
     """The request asks for the answer's schema strictly and carries the key in one header only."""
     route.respond(json=completion())
@@ -72,7 +71,7 @@ async def test_request(
     [("gpt-4o", 0.0, 0.0), ("gpt-4o", None, None), ("o4-mini", 0.3, None), ("o4-mini-2025-04-16", 0.3, None)],
 )
 async def test_temperature(
-    provider: OpenAIProvider,
+    provider: RemoteProvider,
     route: respx.Route,
     make_call: Call,
     completion: Completion,
@@ -87,7 +86,7 @@ async def test_temperature(
 
 
 async def test_token_limit(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call, completion: Completion
+    provider: RemoteProvider, route: respx.Route, make_call: Call, completion: Completion
 ) -> None:
     """A limit on the answer is sent under the name that all of the models take."""
     route.respond(json=completion())
@@ -109,7 +108,7 @@ async def test_token_limit(
     ids=["length", "filter", "refusal", "no content", "no JSON", "other schema"],
 )
 async def test_unusable_answer(
-    provider: OpenAIProvider,
+    provider: RemoteProvider,
     route: respx.Route,
     make_call: Call,
     completion: Completion,
@@ -150,7 +149,7 @@ async def test_unusable_answer(
     ],
 )
 async def test_malformed_body(
-    provider: OpenAIProvider, route: respx.Route, make_call: Call, body: bytes
+    provider: RemoteProvider, route: respx.Route, make_call: Call, body: bytes
 ) -> None:
     """A 200 without a chat completion in it is tried again and may have been billed."""
     route.respond(content=body)
@@ -166,7 +165,7 @@ async def test_malformed_body(
     "usage", [{"prompt_tokens": -5}, {"prompt_tokens": "9"}, {"prompt_tokens": True}, {"a": 1}]
 )
 async def test_strange_usage(
-    provider: OpenAIProvider,
+    provider: RemoteProvider,
     route: respx.Route,
     make_call: Call,
     completion: Completion,
@@ -178,7 +177,7 @@ async def test_strange_usage(
     assert reply.usage == Usage()
 
 
-async def test_unwritable_prompt(provider: OpenAIProvider, route: respx.Route, make_call: Call) -> None:
+async def test_unwritable_prompt(provider: RemoteProvider, route: respx.Route, make_call: Call) -> None:
     """A prompt that cannot be written as UTF-8 is refused before anything is sent."""
     with pytest.raises(ProviderFailure) as caught:
         await provider.compare(make_call(user_prompt="\ud800"))
@@ -191,13 +190,7 @@ async def test_unwritable_prompt(provider: OpenAIProvider, route: respx.Route, m
 def test_key_that_no_header_carries(key: str) -> None:
     """A key that cannot be sent is refused at the start, without being shown."""
     with pytest.raises(ValueError, match="API key") as caught:
-        OpenAIProvider(
-            api_key=key,
-            base_url="https://judge.example/v1",
-            default_model="gpt-4o",
-            catalogue=CATALOGUE,
-            transport=httpx.MockTransport(lambda _: httpx.Response(200)),
-        )
+        OpenAI(api_key=key, base_url="https://judge.example/v1")
     assert not key or key not in str(caught.value)
 
 
@@ -215,19 +208,13 @@ def test_key_that_no_header_carries(key: str) -> None:
 def test_base_url_that_cannot_be_called(url: str) -> None:
     """A base URL that is none, or that carries a secret, is refused at the start."""
     with pytest.raises(ValueError, match="base URL"):
-        OpenAIProvider(
-            api_key="k",
-            base_url=url,
-            default_model="gpt-4o",
-            catalogue=CATALOGUE,
-            transport=httpx.MockTransport(lambda _: httpx.Response(200)),
-        )
+        OpenAI(api_key="k", base_url=url)
 
 
-def test_repr_and_name(provider: OpenAIProvider) -> None:
+def test_repr_and_name(provider: RemoteProvider) -> None:
     """The provider shows where it calls and never its key."""
     assert repr(provider) == (
-        "OpenAIProvider(url='https://judge.example/v1/chat/completions', default_model='gpt-4o-mini')"
+        "RemoteProvider('openai at https://judge.example/v1', default_model='gpt-4o-mini')"
     )
     assert provider.name is LLMProviderType.OPENAI
     assert provider.default_model == "gpt-4o-mini"

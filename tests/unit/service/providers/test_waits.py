@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from service.providers.openai import read_openai_window
 from service.providers.waits import read_wait_seconds
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -52,6 +53,6 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 )
 def test_wait(headers: dict[str, str], seconds: float | None) -> None:
     """Each form that is in use is read, garbage is nothing, and no wait is negative or longer than a day."""
-    assert read_wait_seconds(httpx.Headers(headers), now=NOW) == (
-        None if seconds is None else pytest.approx(seconds)
-    )
+    given = httpx.Headers(headers)
+    wait = read_wait_seconds(given, read_openai_window(given), now=NOW)
+    assert wait == (None if seconds is None else pytest.approx(seconds))

@@ -105,9 +105,9 @@ def read_answers(bootstrap_servers: str, topic: str, expected: set[str]) -> dict
 
 
 def assert_one_answer_each(answers: dict[str, list[bytes]], accepted: list[str]) -> None:
-    """Every accepted request has one answer; copies of it, if any, are the same bytes."""
+    """Every accepted request has one answer, and it stands on its topic once."""
     assert set(answers) == set(accepted)
-    assert {len(set(copies)) for copies in answers.values()} == {1}
+    assert {len(copies) for copies in answers.values()} == {1}
 
 
 @pytest.mark.process
@@ -163,7 +163,7 @@ async def test_kill_while_the_broker_is_away_loses_no_outcome(
     again = start_service()
 
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
-    assert {len(set(answers[queue_id])) for queue_id in accepted} == {1}
+    assert {len(answers[queue_id]) for queue_id in accepted} == {1}
     assert not [line for line in again.read_log() if line["event"] == "request answered"]
 
 
@@ -190,7 +190,6 @@ async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
     start_service()
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
     assert_one_answer_each(answers, accepted)
-    assert {len(copies) for copies in answers.values()} == {1}
 
 
 @pytest.mark.process
@@ -238,7 +237,6 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
     assert code == 0
     assert_one_answer_each(answers, accepted)
-    assert {len(copies) for copies in answers.values()} == {1}
 
 
 @pytest.mark.process
@@ -313,6 +311,13 @@ def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Pa
         ("OPENAI_API_KEY", "sk canary", "canary"),
         ("OPENAI_BASE_URL", "http://example.com/v1", None),
         ("OPENAI_MODEL", "gpt-none", None),
+        ("ANTHROPIC_API_KEY", "sk-\ncanary", "canary"),
+        ("ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1", None),
+        ("GOOGLE_BASE_URL", "https://canary:x@example.com", "canary"),
+        ("OPENROUTER_BASE_URL", "https://openrouter.ai/api", None),
+        ("OPENAI_RPM", "0", None),
+        ("DEFAULT_LLM_PROVIDER", "google", None),
+        ("MODEL_CATALOGUE", "absent.toml", None),
         ("HOST", "0.0.0.0", None),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", None),
         ("DEFAULT_LLM_PROVIDER", "mock", None),

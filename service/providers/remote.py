@@ -1,0 +1,129 @@
+"""A vendor's model as the judge: the same steps for every vendor, whose dialect says how they are taken."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import httpx
+
+from service.contracts.enums import LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.requests import LLMConfigOverrides
+from service.core.errors import ProviderFailure
+from service.core.outcome import Judgement, ProviderReply, Usage
+from service.core.prompt import read_judgement
+from service.core.records import ProviderCall
+from service.providers.catalogue import Catalogue
+from service.providers.dialect import Completion, Dialect, Ending
+from service.providers.exchange import Answer, exchange
+
+_OF_ENDING: Final[dict[Ending, tuple[LLMErrorCode, bool, str]]] = {
+    # code, retryable, what happened; {} is the vendor
+    Ending.LENGTH: (
+        LLMErrorCode.INVALID_RESPONSE,
+        False,
+        "The answer hit its token limit; allow more tokens.",
+    ),
+    Ending.REFUSED: (
+        LLMErrorCode.INVALID_RESPONSE,
+        False,
+        "The model refused to compare these essays.",
+    ),
+    Ending.WITHHELD: (
+        LLMErrorCode.INVALID_RESPONSE,
+        False,
+        "{}'s content filter withheld the answer.",
+    ),
+    Ending.SHAPELESS: (
+        LLMErrorCode.PARSING_ERROR,
+        True,
+        "{}'s answer is no completion with a text.",
+    ),
+}
+
+
+class RemoteProvider:
+    """Asks one vendor. Owns `transport`."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        default_model: str,
+        catalogue: Catalogue,
+        transport: httpx.AsyncBaseTransport,
+    ) -> None:
+        self._dialect = dialect
+        self._default_model = default_model
+        self._catalogue = catalogue
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        where = f"{self.name.value} at {self._dialect.base_url}"
+        return f"RemoteProvider({where!r}, default_model={self._default_model!r})"
+
+    @property
+    def name(self) -> LLMProviderType:
+        """Whose models it asks."""
+        return self._dialect.name
+
+    @property
+    def default_model(self) -> str:
+        """Where a request names no model."""
+        return self._default_model
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What the catalogue has of it."""
+        return self._catalogue.names(self.name)
+
+    def find_objection(self, model: str, overrides: LLMConfigOverrides | None) -> str | None:
+        """Says in a sentence why the catalogue does not allow this configuration, or None where it does."""
+        return self._catalogue.find_objection(self.name, model, overrides)
+
+    async def compare(self, call: ProviderCall) -> ProviderReply:
+        """Asks once. Raises `ProviderFailure` and nothing else; keeps to `call.timeout_seconds`."""
+        request = self._dialect.compose(call, self._catalogue.find(self.name, call.model))
+        try:
+            answer = await exchange(self._transport, request, timeout_seconds=call.timeout_seconds)
+        except ProviderFailure as failure:
+            raise replace(failure, model=call.model) from failure
+        if answer.status != httpx.codes.OK:
+            raise replace(self._dialect.explain(answer), model=call.model)
+        return self._read_reply(answer, call.model)
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._transport.aclose()
+
+    def _read_reply(self, answer: Answer, asked_model: str) -> ProviderReply:
+        completion = self._dialect.read(answer)
+        model = completion.model or asked_model
+        usage = self._price(completion, asked_model)
+        try:
+            judgement = self._read_judgement(completion)
+        except ProviderFailure as failure:
+            details: dict[str, Any] = {"status": answer.status, **failure.details}
+            if completion.request_id is not None:
+                details["provider_request_id"] = completion.request_id
+            billed = not usage.total_tokens
+            raise replace(
+                failure, usage=usage, model=model, may_be_billed=billed, details=details
+            ) from failure
+        return ProviderReply(judgement, model, usage, self._dialect.read_window(answer))
+
+    def _read_judgement(self, completion: Completion) -> Judgement:
+        if completion.failure is not None:
+            raise completion.failure
+        if completion.ending is Ending.COMPLETE:
+            return read_judgement(completion.content)
+        code, retryable, sentence = _OF_ENDING[completion.ending]
+        raise ProviderFailure(code, sentence.format(self._dialect.title), retryable=retryable)
+
+    def _price(self, completion: Completion, asked_model: str) -> Usage:
+        if completion.cost_usd is not None:
+            return replace(completion.usage, cost_usd=completion.cost_usd)
+        for name in (completion.model, asked_model):
+            known = self._catalogue.find(self.name, name) if name else None
+            if known is not None:
+                return known.price(completion.usage)
+        return completion.usage

@@ -1,0 +1,136 @@
+"""What the queue on disk promises when the power fails: nothing is lost, nothing comes back."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.contracts.requests import LLMComparisonRequest, QueuedRequest
+from service.queues.sqlite import SqliteQueue
+from tests.ports.power import Promises, Recorder
+from tests.ports.power_run import FILE_NAME, cut_power, follow, look, write_image
+from tests.ports.schema_1 import write_schema_1
+
+ROOT = Path(__file__).parents[2]
+DURABLE = "PRAGMA synchronous=FULL"
+CUTS_OF_A_VARIANT = 500
+CUTS_AT_EACH_ENTRY = 10
+VARIANT_LIMIT_SECONDS = 120
+
+
+@pytest.mark.timeout(900)
+def test_power_cuts_lose_nothing_and_bring_nothing_back(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """After 1,000 power cuts (10,000 in full) every row is where it was promised to be, byte for byte."""
+    cuts = 10_000 if request.config.getoption("--full") else 1_000
+
+    report = cut_power(cuts, random.randrange(2**32), keep=tmp_path)
+
+    assert (report.bad_cuts, report.early_acknowledgements) == (0, 0), report
+    assert report.cuts == cuts
+    assert report.checkpoints > cuts / 100, "cuts within checkpoints are among the hard ones"
+    assert report.acknowledged > report.log_syncs * 1.5, "operations share syncs: group commit was at work"
+
+
+def cut_variant(folder: Path, level: str) -> tuple[int, dict[str, Any]]:
+    """The power cuts on a copy of the service with another `synchronous`; its exit code and its report."""
+    shutil.copytree(ROOT / "service", folder / "service", ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "service/queues/sqlite_file.py"
+    text = source.read_text()
+    assert text.count(DURABLE) == 1
+    source.write_text(text.replace(DURABLE, f"PRAGMA synchronous={level}"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ports.power_run", "--cuts", str(CUTS_OF_A_VARIANT)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=VARIANT_LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert Path(report["service"]).is_relative_to(folder)
+    return done.returncode, report
+
+
+@pytest.mark.timeout(VARIANT_LIMIT_SECONDS)
+@pytest.mark.parametrize("level", ["NORMAL", "OFF"])
+def test_power_cuts_convict_a_queue_that_does_not_sync(tmp_path: Path, level: str) -> None:
+    """With `synchronous` weaker than FULL, accepted requests are lost, and acknowledged before a sync."""
+    code, report = cut_variant(tmp_path, level)
+
+    assert code == 1
+    assert report["cuts"] == CUTS_OF_A_VARIANT
+    assert report["wrongs"]["lost"] > 0
+    assert report["losing_cuts"] > CUTS_OF_A_VARIANT / 10
+    assert report["early_acknowledgements"] > 0
+
+
+@pytest.mark.timeout(VARIANT_LIMIT_SECONDS)
+def test_power_cuts_acquit_an_unchanged_copy(tmp_path: Path) -> None:
+    """It is the weaker level that convicts the others, not that they are copies."""
+    code, report = cut_variant(tmp_path, "FULL")
+
+    assert (code, report["bad_cuts"], report["cuts"]) == (0, 0, CUTS_OF_A_VARIANT), report
+
+
+def make_request() -> QueuedRequest:
+    data = LLMComparisonRequest(user_prompt="p", essay_a="a" * 9000, essay_b="b", callback_topic="t")
+    now = datetime.now(UTC)
+    return QueuedRequest(
+        queue_id=str(data.correlation_id),
+        correlation_id=data.correlation_id,
+        callback_topic="t",
+        request_data=data,
+        queued_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+
+
+async def open_recorded(recorder: Recorder, path: Path) -> None:
+    queue = SqliteQueue(path)
+    queue._file._vfs = recorder.name
+    await queue.open()
+    await queue.close()
+
+
+def test_power_cut_in_a_migration_loses_nothing(tmp_path: Path) -> None:
+    """Wherever the power fails while a first release's file is taken up, the next start finds all rows."""
+    first, second = make_request(), make_request()
+    (tmp_path / "queue").mkdir()
+    path = tmp_path / "queue" / FILE_NAME
+    write_schema_1(path, first, second)
+    expected: dict[tuple[str, str], object] = {
+        ("q", "place"): "outbox",
+        ("q", "callback"): ("t", "k", False, (("h", b"v"),), b"\x00bytes"),
+        ("q", "parked"): None,
+        ("q", "key"): "open",
+        ("t", "written"): 0,  # that release did not note it: the topic is read from its first record
+    }
+    for attempts, request in enumerate((first, second)):
+        row = request.queue_id
+        expected[row, "place"] = "queue"
+        expected[row, "payload"] = request.model_dump_json().encode()
+        expected[row, "attempts"] = attempts
+        expected[row, "spent"] = None
+    recorder = Recorder(path.parent)
+    with asyncio.Runner() as runner:
+        runner.run(open_recorded(recorder, path))
+        recorder.unregister()
+        dice = random.Random(1)
+        assert len(recorder.entries) > 10
+
+        for position, disk in follow(recorder, Promises({})):
+            for _ in range(CUTS_AT_EACH_ENTRY):
+                with write_image(disk.cut(dice), tmp_path) as image:
+                    assert runner.run(look(image)) == expected, f"cut after entry {position}"

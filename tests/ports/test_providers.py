@@ -1,0 +1,450 @@
+"""What every vendor's adapter promises: one suite over all, against answers of their documented shape."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+import respx
+
+from service.contracts.error_codes import LLMErrorCode
+from service.core.errors import ProviderFailure
+from service.core.outcome import RateWindow, Usage
+from service.core.records import ProviderCall
+from service.providers.anthropic import Anthropic
+from service.providers.catalogue import CATALOGUE
+from service.providers.dialect import Dialect
+from service.providers.google import Google
+from service.providers.openai import OpenAI
+from service.providers.openrouter import OpenRouter
+from service.providers.remote import RemoteProvider
+
+KEY = "sk-canary-7f3a91"
+JUDGEMENT = '{"winner":"essay_b","justification":"canary-answer","confidence":0.75}'
+SECRETS = (KEY, "canary-system", "canary-essay", "canary-answer", "canary-message")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """How one vendor is asked and how it answers."""
+
+    name: str
+    dialect: type[Any]
+    base_url: str
+    path: str
+    model: str
+    key_header: tuple[str, str]
+    answer: Callable[[str, str], Json]
+    """A good body from the model's text and the vendor's word for how it ended."""
+    endings: dict[str, str]
+    """The vendor's words for a complete answer, a token limit, a refusal, a filter."""
+    refuse: Callable[[int], Json]
+    """The body of a refusal with this status."""
+    quota: tuple[int, Json]
+    limited: tuple[dict[str, str], Json]
+    """Headers and body of a 429 that asks to wait 7 seconds."""
+    window: dict[str, str]
+    """Headers that say: nothing of 3 requests left for 4 seconds, where the vendor says it."""
+
+
+def _chat(text: str, ending: str) -> Json:
+    message: Json = {"role": "assistant", "content": text}
+    if ending == "refusal":
+        message, ending = {"role": "assistant", "content": None, "refusal": "canary-message"}, "stop"
+    return {
+        "id": "gen-1",
+        "object": "chat.completion",
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [{"index": 0, "message": message, "finish_reason": ending}],
+        "usage": {
+            "prompt_tokens": 1000,
+            "completion_tokens": 200,
+            "prompt_tokens_details": {"cached_tokens": 400},
+            "completion_tokens_details": {"reasoning_tokens": 50},
+        },
+    }
+
+
+def _message(text: str, ending: str) -> Json:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-haiku-4-5-20251001",
+        "content": [
+            {"type": "thinking", "thinking": "canary-message", "signature": "x"},
+            {"type": "text", "text": text},
+        ],
+        "stop_reason": ending,
+        "usage": {
+            "input_tokens": 600,
+            "cache_read_input_tokens": 400,
+            "cache_creation_input_tokens": 0,
+            "output_tokens": 200,
+            "output_tokens_details": {"thinking_tokens": 50},
+        },
+    }
+
+
+def _candidate(text: str, ending: str) -> Json:
+    parts = [{"text": "canary-message", "thought": True}, {"text": text}]
+    return {
+        "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": ending}],
+        "modelVersion": "gemini-2.0-flash-001",
+        "responseId": "r-1",
+        "usageMetadata": {
+            "promptTokenCount": 1000,
+            "candidatesTokenCount": 150,
+            "thoughtsTokenCount": 50,
+            "cachedContentTokenCount": 400,
+            "totalTokenCount": 1200,
+        },
+    }
+
+
+_GOOGLE_STATUS = {
+    400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+}
+_RPC = "type.googleapis.com/google.rpc."
+
+
+def _google_error(status: int, *details: Json) -> Json:
+    code = _GOOGLE_STATUS.get(status, "INTERNAL")
+    error = {"code": status, "message": "canary-message", "status": code, "details": list(details)}
+    return {"error": error}
+
+
+VENDORS = (
+    Vendor(
+        "openai",
+        OpenAI,
+        "https://openai.example/v1",
+        "/chat/completions",
+        "gpt-4o-mini",
+        ("authorization", f"Bearer {KEY}"),
+        _chat,
+        {"complete": "stop", "length": "length", "refused": "refusal", "withheld": "content_filter"},
+        lambda _: {"error": {"message": "canary-message", "type": "some_error", "code": None}},
+        (429, {"error": {"message": "canary-message", "code": "insufficient_quota"}}),
+        ({"retry-after": "7"}, {"error": {"message": "canary-message", "code": "rate_limit_exceeded"}}),
+        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "4s"},
+    ),
+    Vendor(
+        "anthropic",
+        Anthropic,
+        "https://anthropic.example",
+        "/v1/messages",
+        "claude-haiku-4-5-20251001",
+        ("x-api-key", KEY),
+        _message,
+        {"complete": "end_turn", "length": "max_tokens", "refused": "refusal"},
+        lambda _: {"type": "error", "error": {"type": "some_error", "message": "canary-message"}},
+        (
+            400,
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "Your credit balance is too low to access the API.",
+                },
+            },
+        ),
+        (
+            {"retry-after": "7"},
+            {"type": "error", "error": {"type": "rate_limit_error", "message": "canary-message"}},
+        ),
+        {"anthropic-ratelimit-requests-remaining": "0"},
+    ),
+    Vendor(
+        "google",
+        Google,
+        "https://google.example",
+        "/v1beta/models/gemini-2.0-flash:generateContent",
+        "gemini-2.0-flash",
+        ("x-goog-api-key", KEY),
+        _candidate,
+        {"complete": "STOP", "length": "MAX_TOKENS", "withheld": "SAFETY"},
+        _google_error,
+        (
+            429,
+            _google_error(
+                429,
+                {
+                    "@type": _RPC + "QuotaFailure",
+                    "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+                },
+            ),
+        ),
+        ({}, _google_error(429, {"@type": _RPC + "RetryInfo", "retryDelay": "7s"})),
+        {},
+    ),
+    Vendor(
+        "openrouter",
+        OpenRouter,
+        "https://openrouter.example/api/v1",
+        "/chat/completions",
+        "openai/gpt-4o-mini",
+        ("authorization", f"Bearer {KEY}"),
+        _chat,
+        {"complete": "stop", "length": "length", "refused": "refusal", "withheld": "content_filter"},
+        lambda status: {"error": {"code": status, "message": "canary-message"}},
+        (402, {"error": {"code": 402, "message": "canary-message"}}),
+        ({"retry-after": "7"}, {"error": {"code": 429, "message": "canary-message"}}),
+        {"x-ratelimit-remaining": "0"},
+    ),
+)
+
+
+@pytest.fixture(params=VENDORS, ids=lambda vendor: vendor.name)
+def vendor(request: pytest.FixtureRequest) -> Vendor:
+    """Each vendor in turn."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def router() -> respx.Router:
+    """The other side; tests say what it answers."""
+    return respx.Router(assert_all_called=False)
+
+
+@pytest.fixture
+def route(router: respx.Router, vendor: Vendor) -> respx.Route:
+    """The one address that is called."""
+    return router.post(vendor.base_url + vendor.path)
+
+
+@pytest.fixture
+def provider(router: respx.Router, vendor: Vendor) -> RemoteProvider:
+    """The vendor's adapter, which talks to `router`."""
+    dialect: Dialect = vendor.dialect(api_key=KEY, base_url=vendor.base_url)
+    transport = httpx.MockTransport(router.async_handler)
+    return RemoteProvider(dialect, default_model=vendor.model, catalogue=CATALOGUE, transport=transport)
+
+
+def make_call(vendor: Vendor, **changes: Any) -> ProviderCall:
+    """A call of a vendor's model."""
+    fields: Json = {
+        "system_prompt": "canary-system",
+        "user_prompt": "canary-essay",
+        "model": vendor.model,
+        "temperature": None,
+        "max_tokens": None,
+        "timeout_seconds": 5.0,
+        "queue_id": "q-1",
+        "correlation_id": UUID(int=7),
+        "attempt": 2,
+    }
+    return ProviderCall(**{**fields, **changes})
+
+
+async def fail(provider: RemoteProvider, vendor: Vendor) -> ProviderFailure:
+    """The failure of a call; it repeats nothing that is secret."""
+    with pytest.raises(ProviderFailure) as caught:
+        await provider.compare(make_call(vendor))
+    failure = caught.value
+    told = json.dumps([failure.message, failure.details, failure.model])
+    assert not [secret for secret in SECRETS if secret in told]
+    return failure
+
+
+async def test_answer_becomes_a_judgement_with_its_usage(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """Winner, model and tokens come out of each vendor's own shape; thoughts do not; there is a price."""
+    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
+
+    reply = await provider.compare(make_call(vendor))
+
+    assert (reply.judgement.winner, reply.judgement.confidence) == ("essay_b", 0.75)
+    assert reply.judgement.justification == "canary-answer"
+    counted = Usage(1000, 200, 400, 50)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (1000, 200)
+    assert (reply.usage.cached_tokens, reply.usage.reasoning_tokens) == (400, counted.reasoning_tokens)
+    assert reply.usage.cost_usd > 0
+
+
+async def test_key_goes_in_a_header_and_the_prompts_in_the_body(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """The key never stands in an address; the schema of the answer is part of the question."""
+    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
+
+    await provider.compare(make_call(vendor, max_tokens=77))
+
+    request = route.calls.last.request
+    name, value = vendor.key_header
+    body = request.content.decode()
+    assert request.headers[name] == value
+    assert KEY not in str(request.url)
+    assert KEY not in body
+    assert "canary-system" in body
+    assert "canary-essay" in body
+    assert '"essay_a"' in body
+    assert '"justification"' in body
+    assert "77" in body
+
+
+@pytest.mark.parametrize("ending", ["length", "refused", "withheld"])
+async def test_unusable_ending_is_told_and_not_repeated(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route, ending: str
+) -> None:
+    """A token limit, a refusal and a filter end the request; what they took is known."""
+    if ending not in vendor.endings:
+        pytest.skip(f"{vendor.name} has no such ending")
+    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings[ending]))
+
+    failure = await fail(provider, vendor)
+
+    assert (failure.code, failure.retryable) == (LLMErrorCode.INVALID_RESPONSE, False)
+    assert failure.usage.total_tokens == 1200
+    assert failure.usage.cost_usd > 0
+
+
+@pytest.mark.parametrize("text", ["", "no json", '{"winner":"essay_c"}', JUDGEMENT[:-9]])
+async def test_answer_that_is_no_judgement_may_be_asked_for_again(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route, text: str
+) -> None:
+    """What misses the schema is an invalid answer, paid for, and may come out well another time."""
+    route.respond(200, json=vendor.answer(text, vendor.endings["complete"]))
+
+    failure = await fail(provider, vendor)
+
+    assert failure.code in {LLMErrorCode.PARSING_ERROR, LLMErrorCode.INVALID_RESPONSE}
+    assert failure.retryable
+    assert failure.usage.cost_usd > 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"choices":[]}', b'{"content":3}', b"<html>", b"\xff"]
+)
+async def test_shapeless_body_raises_nothing_else(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route, body: bytes
+) -> None:
+    """Whatever stands in a 200, the failure is one of ours, and may be billed."""
+    route.respond(200, content=body)
+
+    failure = await fail(provider, vendor)
+
+    assert (failure.code, failure.retryable) == (LLMErrorCode.PARSING_ERROR, True)
+    assert failure.may_be_billed
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [
+        (400, LLMErrorCode.PROVIDER_API_ERROR, False),
+        (401, LLMErrorCode.CONFIGURATION_ERROR, False),
+        (403, LLMErrorCode.CONFIGURATION_ERROR, False),
+        (408, LLMErrorCode.PROVIDER_TIMEOUT, True),
+        (413, LLMErrorCode.CONTENT_TOO_LONG, False),
+        (500, LLMErrorCode.PROVIDER_UNAVAILABLE, True),
+        (502, LLMErrorCode.PROVIDER_UNAVAILABLE, True),
+        (503, LLMErrorCode.PROVIDER_UNAVAILABLE, True),
+        (529, LLMErrorCode.PROVIDER_UNAVAILABLE, True),
+    ],
+)
+async def test_status_has_one_meaning_at_every_vendor(
+    provider: RemoteProvider,
+    vendor: Vendor,
+    route: respx.Route,
+    status: int,
+    code: LLMErrorCode,
+    retryable: bool,
+) -> None:
+    """The same trouble has the same error code and the same chance of another attempt everywhere."""
+    route.respond(status, json=vendor.refuse(status))
+
+    failure = await fail(provider, vendor)
+
+    assert (failure.code, failure.retryable) == (code, retryable)
+    assert failure.details["status"] == status
+
+
+async def test_missing_model_is_told_from_a_wrong_address(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """A 404 without the vendor's words is the base URL's fault."""
+    route.respond(404, text="<html>not here</html>")
+
+    assert (await fail(provider, vendor)).code is LLMErrorCode.CONFIGURATION_ERROR
+
+
+async def test_rate_limit_says_how_long_to_wait(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """Each vendor's own way to ask for seven seconds is understood."""
+    headers, body = vendor.limited
+    route.respond(429, headers=headers, json=body)
+
+    failure = await fail(provider, vendor)
+
+    assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_RATE_LIMIT, True)
+    assert failure.retry_after_seconds == pytest.approx(7.0)
+    assert "quota_used_up" not in failure.details
+
+
+async def test_used_up_quota_is_no_rate_limit(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """An account without credit is told apart: waiting a minute does not help."""
+    status, body = vendor.quota
+    route.respond(status, json=body)
+
+    failure = await fail(provider, vendor)
+
+    assert failure.code is LLMErrorCode.PROVIDER_RATE_LIMIT
+    assert failure.details["quota_used_up"] is True
+    assert not failure.retryable
+
+
+async def test_limits_beside_an_answer_are_read(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route
+) -> None:
+    """Where a vendor says that nothing remains, the reply carries it."""
+    route.respond(200, headers=vendor.window, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
+
+    window = (await provider.compare(make_call(vendor))).window
+
+    if not vendor.window:
+        assert window is None
+        return
+    assert isinstance(window, RateWindow)
+    assert window.remaining_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (httpx.ConnectError("canary-message"), LLMErrorCode.PROVIDER_UNAVAILABLE),
+        (httpx.ConnectTimeout("canary-message"), LLMErrorCode.PROVIDER_TIMEOUT),
+        (httpx.ReadTimeout("canary-message"), LLMErrorCode.PROVIDER_TIMEOUT),
+        (httpx.PoolTimeout("canary-message"), LLMErrorCode.PROVIDER_TIMEOUT),
+        (httpx.ReadError("canary-message"), LLMErrorCode.PROVIDER_UNAVAILABLE),
+        (httpx.RemoteProtocolError("canary-message"), LLMErrorCode.PARSING_ERROR),
+    ],
+)
+async def test_broken_exchange_is_the_same_at_every_vendor(
+    provider: RemoteProvider, vendor: Vendor, route: respx.Route, error: Exception, code: LLMErrorCode
+) -> None:
+    """A connection that fails is translated once, for all of them."""
+    route.mock(side_effect=error)
+
+    failure = await fail(provider, vendor)
+
+    assert (failure.code, failure.retryable, failure.model) == (code, True, vendor.model)
+
+
+def test_key_and_address_are_checked_without_being_shown(vendor: Vendor) -> None:
+    """A key that no header can carry and an address with a secret in it stop the start; nobody reads them."""
+    for key, url in (("", vendor.base_url), ("sk canary", vendor.base_url), (KEY, "https://u:canary@h/v1")):
+        with pytest.raises(ValueError, match=r"key|URL") as caught:
+            vendor.dialect(api_key=key, base_url=url)
+        assert "canary" not in str(caught.value)

@@ -1,0 +1,124 @@
+"""A provider in trouble: its requests wait in the queue, none is burned, and they go out when it is back."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from simulator.broker.control import BrokerControl, TopicSpec
+from tests.process.load import Load, SharedLedger, TopicWatch
+
+
+@pytest.fixture
+async def start_line(
+    launcher: Any, broker: Any, bootstrap_servers: str, tmp_path: Path
+) -> Callable[..., Any]:
+    """Starts a provider and a service that asks it; returns the service, the provider and its port."""
+
+    async def start(**settings: str) -> tuple[Any, Any, int]:
+        provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30")
+        base_url = provider.ready["base_urls"]["openai"]
+        environment = {
+            "PORT": "0",
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "QUEUE_PATH": str(tmp_path / "queue.db"),
+            "OPENAI_API_KEY": "fake-key",
+            "OPENAI_BASE_URL": base_url,
+            **settings,
+        }
+        service = launcher.start(
+            "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in environment.items()}
+        )
+        return service, provider, httpx.URL(base_url).port or 0
+
+    return start
+
+
+@pytest.fixture
+async def topic(broker: Any) -> str:
+    """A topic of this test's own."""
+    name = f"results.{uuid4().hex}"
+    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec(name, 4)])
+    return name
+
+
+async def read_provider(url: str) -> dict[str, Any]:
+    """How the service sees its one provider."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        snapshot = (await client.get("/admin/v1/snapshot")).json()
+    (provider,) = snapshot["providers"]
+    return dict(provider)
+
+
+@pytest.mark.process
+@pytest.mark.timeout(120)
+async def test_outage_of_the_provider_burns_no_request(
+    start_line: Callable[..., Any], launcher: Any, bootstrap_servers: str, topic: str, wait_until: Any
+) -> None:
+    """The provider dies under load: the circuit opens soon, requests wait, all are answered afterwards."""
+    service, provider, port = await start_line()
+    url = service.ready["url"]
+    ledger = SharedLedger()
+    with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
+        async with Load([url], [topic], ledger, per_second=60) as load:
+            await wait_until(lambda: watch.records >= 30, limit_seconds=20, what="answers before the outage")
+            provider.kill()
+            killed_at = asyncio.get_running_loop().time()
+
+            async def circuit_is_open() -> bool:
+                return bool((await read_provider(url))["circuit"] != "closed")
+
+            await wait_until(circuit_is_open, limit_seconds=10, what="the circuit to open")
+            opened_seconds = asyncio.get_running_loop().time() - killed_at
+            calls_when_opened = (await read_provider(url))["calls"]
+            await asyncio.sleep(6)  # the outage lasts; what passes here is the subject
+            calls_in_outage = (await read_provider(url))["calls"] - calls_when_opened
+            launcher.start("simulator.provider", "--port", str(port), "--latency-p50-ms", "30")
+            back_at = asyncio.get_running_loop().time()
+
+            async def circuit_is_closed() -> bool:
+                return bool((await read_provider(url))["circuit"] == "closed")
+
+            await wait_until(circuit_is_closed, limit_seconds=15, what="the circuit to close")
+            recovered_seconds = asyncio.get_running_loop().time() - back_at
+            load.stop_offering()
+            await load.resolve(20)
+            await watch.until_called_back(limit_seconds=40)
+        load.check()
+    report = ledger.report()
+    print(
+        f"\ncircuit open after {opened_seconds:.2f} s, {calls_in_outage} calls in 6 s of outage, closed "
+        f"{recovered_seconds:.2f} s after the return; accepted {report.accepted}, ok {report.ok}, "
+        f"failed {report.failed}"
+    )
+    assert (report.missing, report.duplicate, report.failed) == (0, 0, 0)
+    assert calls_in_outage <= 8
+    assert recovered_seconds < 10
+
+
+@pytest.mark.process
+@pytest.mark.timeout(120)
+async def test_rate_set_for_a_provider_is_kept(
+    start_line: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
+) -> None:
+    """With 600 requests a minute configured no more than ten a second are asked; the rest waits, unharmed."""
+    service, _, _ = await start_line(OPENAI_RPM="600")
+    url = service.ready["url"]
+    ledger = SharedLedger()
+    with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
+        async with Load([url], [topic], ledger, per_second=100) as load:
+            await wait_until(lambda: load.accepted >= 100, limit_seconds=20, what="100 accepted requests")
+            load.stop_offering()
+            await load.resolve(20)
+            started, calls = asyncio.get_running_loop().time(), (await read_provider(url))["calls"]
+            await watch.until_called_back(limit_seconds=40)
+            seconds = asyncio.get_running_loop().time() - started
+            made = (await read_provider(url))["calls"] - calls
+    report = ledger.report()
+    assert (report.missing, report.duplicate, report.failed) == (0, 0, 0)
+    assert made >= 50
+    assert made <= 10 * seconds + 11

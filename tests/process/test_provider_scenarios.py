@@ -1,0 +1,329 @@
+"""The fake provider's scenarios over real sockets: what goes wrong does, when and as often as it was said."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Launcher, WaitUntil
+
+pytestmark = pytest.mark.process
+
+CALM = '[latency]\nresponse = "0ms"\n'
+Provide = Callable[..., str]
+
+
+@pytest.fixture
+def provide(launcher: Launcher, tmp_path: Path) -> Provide:
+    """Starts a provider with a scenario, given as TOML or as a preset's name; returns its root URL."""
+
+    def start(scenario: str, *arguments: str) -> str:
+        if "\n" in scenario:
+            path = tmp_path / "scenario.toml"
+            path.write_text(scenario)
+            scenario = str(path)
+        child = launcher.start("simulator.provider", "--port", "0", "--scenario", scenario, *arguments)
+        return str(child.ready["base_urls"]["openai"]).removesuffix("/v1")
+
+    return start
+
+
+def ask(number: int = 0) -> dict[str, Any]:
+    return {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": f"Request {number}: answer in JSON."}],
+        "response_format": {"type": "json_object"},
+    }
+
+
+def client(url: str, connections: int = 200, seconds: float = 20) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"authorization": "Bearer key"},
+        limits=httpx.Limits(max_connections=connections),
+        timeout=seconds,
+    )
+
+
+async def post(caller: httpx.AsyncClient, number: int = 0, **headers: str) -> httpx.Response:
+    return await caller.post("/v1/chat/completions", json=ask(number), headers=headers)
+
+
+async def look(caller: httpx.AsyncClient, number: int, attempt: int = 0) -> str:
+    """What one call comes to: an error's status, the answer's text, or how the connection broke."""
+    try:
+        answer = await post(caller, number, **{"x-stainless-retry-count": str(attempt)})
+        body = answer.json()
+    except (httpx.TransportError, json.JSONDecodeError) as error:
+        return type(error).__name__
+    if answer.status_code != 200:
+        return f"{answer.status_code} {body['error']['message']} {answer.headers['x-request-id']}"
+    choice = body["choices"][0]
+    return f"{choice['finish_reason']} {choice['message']['content']} {body['id']} {body['usage']}"
+
+
+async def read_journal(url: str) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(base_url=url) as control:
+        answer = await control.get("/_sim/journal")
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+
+FAULTY = (
+    CALM
+    + """
+[faults]
+http_429 = "8%"
+http_500 = "8%"
+http_529 = "5%"
+quota_exhausted = "4%"
+malformed = "8%"
+truncated = "8%"
+schema_breaking = "8%"
+empty = "5%"
+refusal = "5%"
+safety = "5%"
+reset = "5%"
+reset_in_body = "5%"
+ambiguous = "5%"
+retry_after = "1s"
+"""
+)
+
+
+@pytest.mark.timeout(120)
+async def test_the_same_seed_goes_wrong_alike_at_any_concurrency_in_any_process(provide: Provide) -> None:
+    """Request by request: one process asked call by call, another 200 at a time and in reverse."""
+    requests = [(number, attempt) for number in range(150) for attempt in range(2)]
+
+    async def run(url: str, order: list[tuple[int, int]], concurrency: int) -> list[str]:
+        gate = asyncio.Semaphore(concurrency)
+        async with client(url) as caller:
+
+            async def one(request: tuple[int, int]) -> str:
+                async with gate:
+                    return await look(caller, *request)
+
+            return list(await asyncio.gather(*(one(request) for request in order)))
+
+    first = await run(provide(FAULTY, "--seed", "3"), requests, 1)
+    second = await run(provide(FAULTY, "--seed", "3"), requests[::-1], 200)
+    other = await run(provide(FAULTY, "--seed", "4"), requests, 200)
+    assert first == second[::-1]
+    assert first != other
+    assert len({outcome.split()[0] for outcome in first}) >= 7
+
+
+async def test_broken_connections_are_reset_and_billed_when_the_work_was_done(provide: Provide) -> None:
+    """Before any work, before the first byte of the answer, and in its middle."""
+    url = provide(CALM)
+    outcomes = {}
+    async with client(url) as caller, httpx.AsyncClient(base_url=url) as control:
+        for number, fault in enumerate(("reset", "ambiguous", "reset_in_body")):
+            changed = await control.patch("/_sim/scenario", json={"faults": {fault: 1.0}, "timeline": None})
+            assert changed.status_code == 200
+            try:
+                async with caller.stream("POST", "/v1/chat/completions", json=ask(number)) as answer:
+                    begun = answer.status_code
+                    await answer.aread()
+                    outcomes[fault] = "answered"
+            except httpx.ReadError:
+                outcomes[fault] = f"reset after {begun}" if fault == "reset_in_body" else "reset"
+            await control.patch("/_sim/scenario", json={"faults": None})
+    assert outcomes == {"reset": "reset", "ambiguous": "reset", "reset_in_body": "reset after 200"}
+    entries = {entry["outcome"]: entry for entry in await read_journal(url)}
+    assert {name: (entry["billed"], entry["status"]) for name, entry in entries.items()} == {
+        "reset": (False, None), "ambiguous": (True, None), "reset_in_body": (True, 200),
+    }  # fmt: skip
+    assert entries["ambiguous"]["completion_tokens"] > 0
+
+
+async def test_a_hanging_call_is_held_until_its_caller_leaves(
+    provide: Provide, wait_until: WaitUntil
+) -> None:
+    """Nothing comes, the journal says who gave up, and nothing stays under way."""
+    url = provide(CALM + "[faults]\nhang = 1.0\n")
+    async with client(url, seconds=0.3) as caller:
+        with pytest.raises(httpx.ReadTimeout):
+            await post(caller)
+    async with httpx.AsyncClient(base_url=url) as control:
+
+        async def is_over() -> bool:
+            status = (await control.get("/_sim")).json()
+            return bool(status["outcomes"] == {"abandoned": 1} and status["in_flight"] == 0)
+
+        await wait_until(is_over, what="the end of the hanging call")
+    assert [entry["billed"] for entry in await read_journal(url)] == [False]
+
+
+async def test_a_drip_takes_as_long_as_its_bytes(provide: Provide) -> None:
+    """The whole answer comes at the rate that was asked for, scaled with all other times."""
+    url = provide("time_scale = 0.1\n" + CALM + "[faults]\ndrip = 1.0\ndrip_bytes_per_second = 50\n")
+    async with client(url) as caller:
+        began = time.monotonic()
+        answer = await post(caller)
+        seconds = time.monotonic() - began
+    size = int(answer.headers["content-length"])
+    assert len(answer.content) == size
+    assert size / 500 * 0.9 < seconds < size / 500 + 5
+    assert [entry["outcome"] for entry in await read_journal(url)] == ["ok"]
+
+
+@pytest.mark.parametrize("fault", ["reset", "http_503", "hang"])
+async def test_an_outage_begins_and_ends_when_the_timeline_says(
+    provide: Provide, wait_until: WaitUntil, fault: str
+) -> None:
+    """Ten times as fast: up, down for every call and every connection, and up again."""
+    url = provide(
+        f'time_scale = 0.1\n{CALM}[[timeline]]\nat = "10s"\nfor = "10s"\nset = {{ outage = "{fault}" }}\n'
+    )
+    seen: list[tuple[float, bool]] = []
+    async with client(url, seconds=0.2) as caller, httpx.AsyncClient(base_url=url) as control:
+
+        async def is_up_again() -> bool:
+            status = (await control.get("/_sim")).json()
+            try:
+                worked = (await post(caller, len(seen))).status_code == 200
+                worked = worked and (await caller.get("/v1/models")).status_code == 200
+            except httpx.TransportError:
+                worked = False
+            seen.append((status["seconds_passed"], worked))
+            return bool(status["seconds_passed"] > 20 and worked)
+
+        await wait_until(is_up_again, 20, "the end of the outage")
+    assert [worked for moment, worked in seen if 10.5 < moment < 17] == [False] * len(
+        [moment for moment, _ in seen if 10.5 < moment < 17]
+    )
+    assert any(10 < moment < 20 for moment, worked in seen if not worked)
+    assert not [moment for moment, worked in seen if moment < 6 and not worked]
+
+
+async def test_the_first_attempts_fail_for_callers_that_count_and_for_those_that_do_not(
+    provide: Provide,
+) -> None:
+    """By the SDK's header, by our service's id, and by what was asked before."""
+    url = provide(CALM + '[retries]\nfail_first = 2\nfail_with = "http_500"\n')
+    async with client(url) as caller:
+        told = [(await post(caller, 1, **{"x-stainless-retry-count": str(n)})).status_code for n in range(4)]
+        named = [
+            (await post(caller, 2, **{"x-client-request-id": f"a-{n}"})).status_code for n in range(1, 5)
+        ]
+        silent = [(await post(caller, 3)).status_code for _ in range(4)]
+    assert told == named == silent == [500, 500, 200, 200]
+
+
+@pytest.mark.timeout(120)
+async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide) -> None:
+    """A caller that waits as it is told gets what was granted within 5 %, and is never blamed."""
+    url = provide(f"time_scale = 0.1\n{CALM}[limits]\nrpm = 600\nburst_requests = 20\n")
+    granted: list[float] = []
+    remaining: list[int] = []
+    async with client(url) as caller:
+        number = 0
+        while len(granted) < 220:
+            answer = await post(caller, number)
+            number += 1
+            if answer.status_code == 200:
+                granted.append(time.monotonic())
+                remaining.append(int(answer.headers["x-ratelimit-remaining-requests"]))
+                assert answer.headers["x-ratelimit-limit-requests"] == "600"
+            else:
+                assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+                await asyncio.sleep(int(answer.headers["retry-after-ms"]) / 1000)
+        obedience = (await caller.get("/_sim/obedience")).json()
+    # 100 a real second; the first 20 are the burst.
+    rate = (len(granted) - 21) / (granted[-1] - granted[20])
+    assert rate < 105
+    assert rate > 60  # a caller that asks one after the other loses some to its own slowness
+    assert remaining[0] == 19
+    assert min(remaining) == 0
+    assert obedience["violations"] == 0
+
+
+async def test_hasty_callers_are_counted(provide: Provide, wait_until: WaitUntil) -> None:
+    """Calls before Retry-After is over, and one that is answered well twice."""
+    url = provide(CALM + '[limits]\nrpm = 2\nburst_requests = 1\nretry_after = "seconds"\n')
+    async with client(url) as caller:
+        assert (await post(caller, 1)).status_code == 200
+        refusal = await post(caller, 2)
+        assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "30")
+
+        async def is_blamed() -> bool:
+            await post(caller, 3, **{"x-client-request-id": "hasty-1"})
+            report = (await caller.get("/_sim/obedience")).json()
+            return bool(
+                report["before_retry_after"]["count"] and "hasty" in report["before_retry_after"]["examples"]
+            )
+
+        await wait_until(is_blamed, what="the blame")
+        await caller.patch("/_sim/scenario", json={"limits": None})
+        assert (await post(caller, 1)).status_code == 200
+        assert (await caller.get("/_sim/obedience")).json()["paid_twice"]["count"] == 1
+
+
+async def test_little_capacity_overflows(provide: Provide) -> None:
+    """Four slots and four places to wait, ten at once: two are refused in the vendor's words."""
+    url = provide('[latency]\nresponse = "300ms"\n[capacity]\nslots = 4\nqueue = 4\noverflow = "http_503"\n')
+    async with client(url) as caller:
+        answers = await asyncio.gather(*(post(caller, number) for number in range(10)))
+    assert Counter(answer.status_code for answer in answers) == {200: 8, 503: 2}
+
+
+async def test_a_running_scenario_is_changed_at_once_or_not_at_all(provide: Provide) -> None:
+    """Replaced, patched, refused with one sentence; the journal tells what came of it, and never a text."""
+    url = provide(CALM)
+    async with client(url) as caller:
+        assert (await post(caller, 1)).status_code == 200
+        put = await caller.put("/_sim/scenario", json={"preset": "poison"})
+        assert put.json()["name"] == "poison"
+        toml = await caller.put(
+            "/_sim/scenario", content='outage = "http_529"\n[latency]\nresponse = "0ms"\n'
+        )
+        assert toml.status_code == 200
+        assert (await post(caller, 2)).status_code == 529
+        wrong = await caller.patch("/_sim/scenario", json={"outage": None, "faults": {"reset": 7}})
+        assert wrong.status_code == 422
+        assert wrong.json()["error"]["message"].startswith(
+            "The changed scenario: faults.reset: 7 is no share;"
+        )
+        assert (await post(caller, 3)).status_code == 529
+        assert (await caller.patch("/_sim/scenario", json={"outage": None})).status_code == 200
+        assert (await post(caller, 4)).status_code == 200
+        for body in (b"{", b"[]", b'{"preset": "../calm.toml"}', b'{"preset": 3}'):
+            refused = await caller.put(
+                "/_sim/scenario", content=body, headers={"content-type": "application/json"}
+            )
+            assert refused.status_code == 422
+        journal = await read_journal(url)
+        assert [(entry["outcome"], entry["status"]) for entry in journal] == [
+            ("ok", 200), ("http_529", 529), ("http_529", 529), ("ok", 200),
+        ]  # fmt: skip
+        assert "Request" not in json.dumps(journal)
+        assert "Bearer" not in json.dumps(journal)
+        later = await caller.get("/_sim/journal", params={"after": "3"})
+        assert [json.loads(line)["number"] for line in later.text.splitlines()] == [4]
+        assert (await caller.delete("/_sim/journal")).status_code == 204
+        assert (await caller.get("/_sim")).json()["calls"] == 0
+
+
+def test_a_wrong_file_is_one_sentence_and_exit_2(launcher: Launcher, tmp_path: Path) -> None:
+    """It names the file, the line, the key and what is allowed."""
+    import subprocess
+    import sys
+
+    path = tmp_path / "storm.toml"
+    path.write_text("[limits]\nrpms = 3\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.provider", "--scenario", str(path)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"{path}, line 2: limits.rpms: there is no such key; allowed are rpm, tpm, burst_requests, "
+        "burst_tokens, retry_after.\n"
+    )

@@ -1,0 +1,213 @@
+"""One provider's guard: what it admits, what it learns, and that every grant ends once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.contracts.error_codes import LLMErrorCode
+from service.core.errors import ProviderFailure
+from service.core.guard import FOREVER, Grant, HoldReason, Limits, ProviderGuard
+from service.core.outcome import RateWindow, Usage
+from service.core.pacing import Circuit
+
+
+def guard(**limits: float) -> ProviderGuard:
+    """A guard at time 0."""
+    return ProviderGuard(Limits(**{"max_concurrency": 10, **limits}), 0.0)
+
+
+def refused(
+    code: LLMErrorCode = LLMErrorCode.PROVIDER_RATE_LIMIT,
+    after: float | None = None,
+    usage: Usage | None = None,
+    **details: object,
+) -> ProviderFailure:
+    """A failed call."""
+    return ProviderFailure(
+        code, "no", retryable=True, retry_after_seconds=after, details=dict(details), usage=usage or Usage()
+    )
+
+
+def admit(guarded: ProviderGuard, now: float = 0.0, tokens: int = 1) -> Grant:
+    """A grant that must be had."""
+    grant = guarded.admit(tokens, now)
+    assert grant is not None
+    return grant
+
+
+def test_no_more_calls_at_once_than_configured() -> None:
+    """The cap holds until a grant ends, whichever way it ends."""
+    guarded = guard(max_concurrency=2)
+    first, second = admit(guarded), admit(guarded)
+    assert guarded.admit(1, 0.0) is None
+
+    guarded.succeed(first, 1, None, 0.0)
+    third = admit(guarded)
+    guarded.release(second, 0.0)
+    admit(guarded)
+    assert guarded.admit(1, 0.0) is None
+    guarded.fail(third, refused(LLMErrorCode.INVALID_RESPONSE), 0.0, 0.0)
+    admit(guarded)
+
+
+def test_retry_after_holds_all_calls() -> None:
+    """What one call was told is obeyed by every call, and is no fault of the request."""
+    guarded = guard()
+    assert guarded.fail(admit(guarded), refused(after=7.0), 1.0, 0.0)
+
+    assert guarded.admit(1, 7.9) is None
+    assert guarded.seconds_until_change(1.0) == pytest.approx(7.0)
+    assert guarded.state(2.0).hold_reason is HoldReason.RATE_LIMIT
+    admit(guarded, 8.1)
+
+
+def test_rate_limit_without_a_time_pauses_longer_each_time() -> None:
+    """Exponential with jitter; calls that were under way together count once."""
+    guarded = guard()
+    together = [admit(guarded) for _ in range(5)]
+    for grant in together:
+        guarded.fail(grant, refused(), 0.0, 1.0)
+    assert guarded.seconds_until_change(0.0) == pytest.approx(1.0)
+
+    guarded.fail(admit(guarded, 1.0), refused(), 1.0, 1.0)
+    assert guarded.seconds_until_change(1.0) == pytest.approx(2.0)
+
+
+def test_used_up_quota_holds_longer_and_burns_nothing() -> None:
+    """An account without credit is looked at again after a minute, then more rarely; its requests wait."""
+    guarded = guard()
+    assert guarded.fail(admit(guarded), refused(quota_used_up=True), 0.0, 1.0)
+
+    assert guarded.state(1.0).hold_reason is HoldReason.QUOTA
+    assert guarded.admit(1, 59.0) is None
+    guarded.fail(admit(guarded, 61.0), refused(quota_used_up=True), 61.0, 1.0)
+    assert guarded.admit(1, 180.0) is None
+    admit(guarded, 182.0)
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_overload_halves_the_calls_at_once(status: int) -> None:
+    """A provider that is asked too much is asked less."""
+    code = LLMErrorCode.PROVIDER_RATE_LIMIT if status == 429 else LLMErrorCode.PROVIDER_UNAVAILABLE
+    guarded = guard()
+    grants = [admit(guarded) for _ in range(10)]
+    guarded.fail(grants[0], refused(code, status=status), 0.0, 0.0)
+    assert guarded.state(0.0).concurrency_limit == 5
+
+
+def test_outage_opens_the_circuit_and_its_requests_are_not_counted() -> None:
+    """The first failures may be the requests' own; from the opening on they are the provider's."""
+    guarded = guard()
+    grants = [admit(guarded) for _ in range(10)]
+    down = refused(LLMErrorCode.PROVIDER_UNAVAILABLE)
+    verdicts = [guarded.fail(grant, down, 0.0, 1.0) for grant in grants]
+
+    assert verdicts == [False] * 5 + [True] * 5
+    assert guarded.state(0.0).circuit is Circuit.OPEN
+    assert guarded.admit(1, 0.5) is None
+    probe = admit(guarded, 1.1)
+    assert guarded.admit(1, 1.1) is None
+    assert guarded.fail(probe, down, 1.2, 1.0)
+    back = admit(guarded, 3.3)
+    guarded.succeed(back, 1, None, 3.4)
+    assert guarded.state(3.4).circuit is Circuit.CLOSED
+    assert guarded.state(3.4).concurrency_limit == 4
+
+
+@pytest.mark.parametrize(
+    "code", [LLMErrorCode.INVALID_RESPONSE, LLMErrorCode.PROVIDER_API_ERROR, LLMErrorCode.CONTENT_TOO_LONG]
+)
+def test_answer_about_one_request_is_a_sign_of_life(code: LLMErrorCode) -> None:
+    """What says no to a request says nothing against its provider: it counts, and closes a circuit."""
+    guarded = guard()
+    for _ in range(6):
+        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 1.0)
+    probe = admit(guarded, 1.1)
+    assert not guarded.fail(probe, refused(code), 1.2, 0.0)
+    assert guarded.state(1.2).circuit is Circuit.CLOSED
+
+
+def test_window_that_is_used_up_is_waited_for() -> None:
+    """Where an answer says that nothing remains, nothing is sent before the reset."""
+    guarded = guard()
+    guarded.succeed(admit(guarded), 1, RateWindow(remaining_requests=0, requests_reset_seconds=3.0), 0.0)
+    assert guarded.admit(1, 2.9) is None
+    guarded.succeed(
+        admit(guarded, 3.1), 1, RateWindow(remaining_requests=5, requests_reset_seconds=60.0), 3.1
+    )
+    admit(guarded, 3.2)
+
+
+def test_tokens_are_reserved_and_settled_on_what_was_used() -> None:
+    """An estimate that was too high gives its rest back; a failed call without usage keeps its estimate."""
+    guarded = guard(tokens_per_minute=600.0)
+    generous = admit(guarded, tokens=500)
+    assert guarded.admit(1, 1.0) is None
+    guarded.succeed(generous, 2, None, 1.0)
+    failed = admit(guarded, 1.0, tokens=100)
+    guarded.fail(failed, refused(LLMErrorCode.PROVIDER_TIMEOUT), 1.0, 0.0)
+    assert guarded.admit(1, 2.0) is None
+
+
+def test_operator_holds_and_releases() -> None:
+    """An operator's word stands above all, for a time or until it is taken back."""
+    guarded = guard()
+    guarded.hold(FOREVER)
+    assert guarded.admit(1, 1e9) is None
+    assert (guarded.seconds_until_change(0.0), guarded.state(0.0).hold_reason) == (None, HoldReason.OPERATOR)
+    guarded.free()
+    admit(guarded)
+
+    guarded.hold(5.0)
+    assert guarded.admit(1, 4.0) is None
+    admit(guarded, 5.1)
+
+
+def test_release_ends_whatever_holds_a_provider() -> None:
+    """An operator who knows better resets the circuit and every pause."""
+    guarded = guard()
+    for _ in range(6):
+        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 1.0)
+    guarded.free()
+    assert guarded.state(0.0).circuit is Circuit.CLOSED
+    guarded.fail(admit(guarded), refused(after=1000.0), 0.0, 0.0)
+    guarded.free()
+    admit(guarded)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("admit", "succeed", "fail", "limit", "release")), st.floats(0, 3)))
+)
+def test_whatever_happens_the_count_is_right_and_a_way_out_remains(steps: list[tuple[str, float]]) -> None:
+    """No sequence of outcomes leaves a grant open, goes below zero, or shuts a provider for good."""
+    guarded, now, open_grants = guard(requests_per_minute=600.0, tokens_per_minute=60000.0), 0.0, []
+    for what, seconds in steps:
+        now += seconds
+        if what == "admit":
+            grant = guarded.admit(100, now)
+            if grant is not None:
+                open_grants.append(grant)
+        elif open_grants:
+            grant = open_grants.pop()
+            match what:
+                case "succeed":
+                    guarded.succeed(grant, 120, None, now)
+                case "fail":
+                    guarded.fail(grant, refused(LLMErrorCode.PROVIDER_UNAVAILABLE), now, 0.5)
+                case "limit":
+                    guarded.fail(grant, refused(after=2.0), now, 0.5)
+                case "release":
+                    guarded.release(grant, now)
+        assert guarded.state(now).under_way == len(open_grants)
+    for grant in open_grants:
+        guarded.release(grant, now)
+    assert guarded.admit(100, now + 1000.0) is not None
+
+
+def test_calls_that_may_be_billed_count_in_an_outage_too() -> None:
+    """A provider that hangs costs no request more calls than its attempts allow."""
+    guarded = guard()
+    lost = ProviderFailure(LLMErrorCode.PROVIDER_TIMEOUT, "lost", retryable=True, may_be_billed=True)
+    verdicts = [guarded.fail(admit(guarded), lost, 0.0, 1.0) for _ in range(6)]
+    assert verdicts == [False] * 6
+    assert guarded.state(0.0).circuit is Circuit.OPEN
