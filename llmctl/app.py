@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llmctl.commands import config, simulate, topics, undelivered
+from llmctl.commands import config, providers, simulate, topics, undelivered
 from llmctl.commands.demo import demo
 from llmctl.commands.drain import drain
 from llmctl.commands.options import read_spoken
@@ -36,6 +36,7 @@ app.command()(submit)
 app.command("tail-callbacks")(tail_callbacks)
 app.add_typer(topics.app, name="topics")
 app.command()(drain)
+app.add_typer(providers.app, name="providers")
 app.add_typer(undelivered.app, name="undelivered")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(config.app, name="config")

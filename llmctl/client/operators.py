@@ -1,4 +1,4 @@
-"""The operators' routes of the service: drain, how it stands, resume; undelivered callbacks."""
+"""The operators' routes of the service: drain and resume, providers, undelivered callbacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +16,7 @@ from llmctl.exits import Failed, Unreachable
 
 DRAIN_PATH = "/admin/v1/drain"
 RESUME_PATH = "/admin/v1/resume"
+PROVIDERS_PATH = "/admin/v1/providers"
 UNDELIVERED_PATH = "/admin/v1/undelivered"
 RESEND_PATH = "/admin/v1/undelivered/resend"
 RESENT_AT_ONCE = 1000
@@ -46,6 +48,46 @@ class DrainStatus:
         return (
             f"{self.in_flight} in flight, {self.outbox} in outbox, "
             f"{self.queued} queued, {self.finished} finished"
+        )
+
+
+@dataclass(frozen=True)
+class ProviderState:
+    """How one provider of the service stands."""
+
+    name: str
+    circuit: str
+    held: bool
+    held_until: datetime | None
+    """None where it is not held, or held until released."""
+    hold_reason: str | None
+    in_flight: int
+    concurrency_limit: int
+    """How many calls may be under way now; it adapts, up to what is configured."""
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    calls: int
+    errors: int
+    document: Mapping[str, Any]
+    """All that the service tells of it."""
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> ProviderState:
+        """Reads what the service says of it; KeyError, TypeError or ValueError where it is something else."""
+        until = document["held_until"]
+        return cls(
+            name=str(document["name"]),
+            circuit=str(document["circuit"]),
+            held=bool(document["held"]),
+            held_until=None if until is None else datetime.fromisoformat(until),
+            hold_reason=document["hold_reason"],
+            in_flight=int(document["in_flight"]),
+            concurrency_limit=int(document["concurrency_limit"]),
+            requests_per_minute=document["requests_per_minute"],
+            tokens_per_minute=document["tokens_per_minute"],
+            calls=int(document["calls"]),
+            errors=int(document["errors"]),
+            document=document,
         )
 
 
@@ -114,6 +156,30 @@ class OperatorClient:
     async def resume(self) -> DrainStatus:
         """Opens the door again."""
         return await self._ask("POST", RESUME_PATH)
+
+    async def list_providers(self) -> tuple[ProviderState, ...]:
+        """Every configured provider."""
+        document, status = await self._exchange("GET", PROVIDERS_PATH)
+        try:
+            return tuple(ProviderState.read(each) for each in document["providers"])
+        except (ValueError, KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
+
+    async def hold_provider(self, name: str, seconds: float | None) -> ProviderState:
+        """Has a provider asked nothing, for so long or, with None, until released."""
+        return await self._steer(name, "hold", {} if seconds is None else {"seconds": seconds})
+
+    async def release_provider(self, name: str) -> ProviderState:
+        """Has a provider asked again, whatever held it."""
+        return await self._steer(name, "release", None)
+
+    async def _steer(self, name: str, verb: str, order: dict[str, Any] | None) -> ProviderState:
+        path = f"{PROVIDERS_PATH}/{quote(name, safe='')}/{verb}"
+        document, status = await self._exchange("POST", path, order)
+        try:
+            return ProviderState.read(document)
+        except (ValueError, KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
 
     async def list_undelivered(self, after: int, limit: int, topic: str | None = None) -> UndeliveredPage:
         """Up to `limit` undelivered callbacks that come after a place, of one topic or of all."""

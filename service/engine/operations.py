@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.core.errors import Refused
 from service.core.ports import (
     Clock,
     LiveFigures,
@@ -147,6 +149,31 @@ class Operations:
             }
             for name in self._router.names()
         ]
+
+    def hold_provider(self, name: str, seconds: float | None) -> dict[str, Any]:
+        """Has a provider asked nothing for so long, or until released; how it stands then.
+
+        Raises `Refused` where no such provider is configured.
+        """
+        provider = self._find_provider(name)
+        self._guards.hold(provider, seconds)
+        return self._describe_live(provider)
+
+    def release_provider(self, name: str) -> dict[str, Any]:
+        """Has a provider asked again, whatever held it; how it stands then. Raises `Refused` as above."""
+        provider = self._find_provider(name)
+        self._guards.free(provider)
+        return self._describe_live(provider)
+
+    def _find_provider(self, name: str) -> LLMProviderType:
+        known = {provider.value: provider for provider in self._router.names()}
+        if name not in known:
+            configured = ", ".join(known) or "none"
+            raise Refused(
+                LLMErrorCode.NOT_FOUND,
+                f"No provider {ascii(name)[:60]} is configured here; there are: {configured}.",
+            )
+        return known[name]
 
     def _describe_live(self, name: LLMProviderType) -> dict[str, Any]:
         figures = self._figures.of_provider(name)

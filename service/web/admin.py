@@ -1,4 +1,4 @@
-"""The operators' routes: snapshot, live stream, drain and resume, undelivered callbacks."""
+"""The operators' routes: snapshot, live stream, drain and resume, providers, undelivered callbacks."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ MAX_ORDER_BYTES = 4096
 MAX_RESEND_BYTES = 128 * 1024
 MAX_RESEND_IDS = 1000
 MAX_LISTED = 1000
+MAX_HOLD_SECONDS = 30 * 86_400
 MAX_SEQUENCE = 2**63 - 1  # SQLite's largest integer
 
 
@@ -77,6 +78,16 @@ class ResendOrder(BaseModel):
         return self
 
 
+class HoldOrder(BaseModel):
+    """How long to ask a provider nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: Annotated[float, Field(strict=True, gt=0, le=MAX_HOLD_SECONDS)] | None = Field(
+        default=None, description="For so long; without it until it is released"
+    )
+
+
 Order = TypeVar("Order", bound=BaseModel)
 
 
@@ -121,6 +132,23 @@ def create_admin_router(
         _check_running(operations, drain)
         drain.resume()
         return _json(_describe(drain.report()))
+
+    @router.get("/providers", summary="Providers: circuit, limits, held until when")
+    async def answer_providers() -> Response:
+        return _json({"providers": operations.list_providers()})
+
+    @router.post(
+        "/providers/{name}/hold",
+        summary="Ask a provider nothing; its requests wait in the queue",
+        openapi_extra=_document_body(HoldOrder),
+    )
+    async def answer_hold(name: str, request: Request) -> Response:
+        order = _validate(HoldOrder, await _read_body(request, MAX_ORDER_BYTES) or b"{}")
+        return _json(operations.hold_provider(name, order.seconds))
+
+    @router.post("/providers/{name}/release", summary="Ask a provider again, whatever held it")
+    async def answer_release(name: str) -> Response:
+        return _json(operations.release_provider(name))
 
     @router.get(
         "/undelivered",
