@@ -11,7 +11,7 @@ from enum import StrEnum
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
 from service.core.outcome import RateWindow
-from service.core.pacing import AdaptiveLimit, Circuit, CircuitBreaker, RateBudget
+from service.core.pacing import AdaptiveLimit, Circuit, CircuitBreaker, Rates
 
 FIRST_RATE_PAUSE_SECONDS = 1.0
 LONGEST_RATE_PAUSE_SECONDS = 30.0
@@ -65,8 +65,11 @@ class ProviderGuard:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self._concurrency = AdaptiveLimit(limits.max_concurrency)
-        self._requests = _budget(limits.requests_per_minute, now)
-        self._tokens = _budget(limits.tokens_per_minute, now)
+        self._rates = Rates(limits.requests_per_minute, limits.tokens_per_minute, now)
+        self._told = RateWindow()
+        """What the provider said last of its limits."""
+        self._told_rates: Rates | None = None
+        """Its own rates, kept to once it has refused a call for them."""
         self._breaker = CircuitBreaker()
         self._under_way = 0
         self._operator_until: float | None = None
@@ -81,12 +84,11 @@ class ProviderGuard:
             return None
         if self._under_way >= self._concurrency.current:
             return None
-        budgets = ((self._requests, 1), (self._tokens, tokens))
-        if not all(budget is None or budget.may_take(now) for budget, _ in budgets):
+        rates = self._all_rates()
+        if not all(one.may_take(now) for one in rates):
             return None
-        for budget, units in budgets:
-            if budget is not None:
-                budget.take(units, now)
+        for one in rates:
+            one.take(tokens, now)
         self._under_way += 1
         return Grant(tokens, self._breaker.begin(now))
 
@@ -95,9 +97,8 @@ class ProviderGuard:
         self._under_way -= 1
         if grant.probe:
             self._breaker.abandon_probe()
-        for budget, units in ((self._requests, 1), (self._tokens, grant.tokens)):
-            if budget is not None:
-                budget.settle(units, 0, now)
+        for one in self._all_rates():
+            one.give_back(grant.tokens, now)
 
     def succeed(self, grant: Grant, tokens: int, window: RateWindow | None, now: float) -> None:
         """The call was answered and took so many tokens; `window` is what the provider says of its limits."""
@@ -120,6 +121,7 @@ class ProviderGuard:
             if grant.probe:
                 self._breaker.close()  # it answers: from here on the pause is what holds it
             self._pause(failure, now, jitter)
+            self._keep_to_told(now)
             self._concurrency.overload(under_way, now)
             return True
         if failure.code in _OUT_OF_ORDER:
@@ -128,8 +130,7 @@ class ProviderGuard:
                 if failure.retry_after_seconds:
                     self._pause(failure, now, jitter)
             self._breaker.fail(now, jitter, probe=grant.probe)
-            # What may be billed counts, so that an outage costs no request more calls than it is allowed.
-            return self._breaker.circuit is not Circuit.CLOSED and not failure.may_be_billed
+            return self._breaker.circuit is not Circuit.CLOSED
         # Any other answer is a sign of life, whatever it says of this one request.
         if self._breaker.succeed(probe=grant.probe):
             self._concurrency.restart()
@@ -153,7 +154,7 @@ class ProviderGuard:
         waits = [
             self._held_until(now) - now,
             self._breaker.opens_at - now if self._breaker.circuit is Circuit.OPEN else 0.0,
-            *(budget.seconds_until_open(now) for budget in (self._requests, self._tokens) if budget),
+            *(one.seconds_until_open(now) for one in self._all_rates()),
         ]
         wait = max(waits)
         return wait if 0.0 < wait < FOREVER else None
@@ -178,8 +179,17 @@ class ProviderGuard:
 
     def _end(self, grant: Grant, tokens: int, now: float) -> None:
         self._under_way -= 1
-        if self._tokens is not None:
-            self._tokens.settle(grant.tokens, tokens, now)
+        for one in self._all_rates():
+            one.settle(grant.tokens, tokens, now)
+
+    def _all_rates(self) -> tuple[Rates, ...]:
+        return (self._rates,) if self._told_rates is None else (self._rates, self._told_rates)
+
+    def _keep_to_told(self, now: float) -> None:
+        """From here on no faster than the provider says, so that it need not refuse again."""
+        told = self._told
+        if self._told_rates is None and (told.requests_per_minute or told.tokens_per_minute):
+            self._told_rates = Rates(told.requests_per_minute, told.tokens_per_minute, now)
 
     def _pause(self, failure: ProviderFailure, now: float, jitter: float) -> None:
         quota = bool(failure.details.get("quota_used_up"))
@@ -199,6 +209,9 @@ class ProviderGuard:
 
     def _obey(self, window: RateWindow, now: float) -> None:
         """What the provider says is used up is not asked for before it is reset."""
+        if self._told_rates is not None and (_is_ample(window) or _tells_other_rates(window, self._told)):
+            self._told_rates = None
+        self._told = window
         for remaining, reset_seconds in (
             (window.remaining_requests, window.requests_reset_seconds),
             (window.remaining_tokens, window.tokens_reset_seconds),
@@ -206,10 +219,23 @@ class ProviderGuard:
             if remaining == 0 and reset_seconds is not None:
                 self._pause_reason = HoldReason.RATE_LIMIT
                 self._paused_until = max(self._paused_until, now + reset_seconds)
+                self._keep_to_told(now)
 
 
 _OUT_OF_ORDER = frozenset({LLMErrorCode.PROVIDER_UNAVAILABLE, LLMErrorCode.PROVIDER_TIMEOUT})
 
 
-def _budget(per_minute: float | None, now: float) -> RateBudget | None:
-    return None if per_minute is None else RateBudget(per_minute, now)
+def _is_ample(window: RateWindow) -> bool:
+    """Whether more than half of each limit is left: then a minute's worth may go out at once again."""
+    limits = (
+        (window.remaining_requests, window.requests_per_minute),
+        (window.remaining_tokens, window.tokens_per_minute),
+    )
+    return all(limit is None or (remaining or 0) > limit / 2 for remaining, limit in limits)
+
+
+def _tells_other_rates(window: RateWindow, before: RateWindow) -> bool:
+    return (window.requests_per_minute, window.tokens_per_minute) != (
+        before.requests_per_minute,
+        before.tokens_per_minute,
+    )

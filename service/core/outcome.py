@@ -81,6 +81,9 @@ class RateWindow:
     requests_reset_seconds: float | None = None
     """How long until requests may be made as at the start."""
     tokens_reset_seconds: float | None = None
+    requests_per_minute: float | None = None
+    """What is granted, as a rate."""
+    tokens_per_minute: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

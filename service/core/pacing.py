@@ -50,6 +50,43 @@ class RateBudget:
         return self._level
 
 
+class Rates:
+    """Requests and tokens a minute, reserved together; None is no limit."""
+
+    def __init__(
+        self, requests_per_minute: float | None, tokens_per_minute: float | None, now: float
+    ) -> None:
+        self._requests = None if requests_per_minute is None else RateBudget(requests_per_minute, now)
+        self._tokens = None if tokens_per_minute is None else RateBudget(tokens_per_minute, now)
+
+    def may_take(self, now: float) -> bool:
+        """Whether a call may be reserved for at this moment."""
+        return all(budget.may_take(now) for budget in (self._requests, self._tokens) if budget is not None)
+
+    def take(self, tokens: float, now: float) -> None:
+        """Reserves one call and its tokens."""
+        if self._requests is not None:
+            self._requests.take(1, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+
+    def settle(self, reserved: float, used: float, now: float) -> None:
+        """Corrects a call's tokens by what was really used."""
+        if self._tokens is not None:
+            self._tokens.settle(reserved, used, now)
+
+    def give_back(self, tokens: float, now: float) -> None:
+        """The call was not made."""
+        if self._requests is not None:
+            self._requests.settle(1, 0, now)
+        self.settle(tokens, 0, now)
+
+    def seconds_until_open(self, now: float) -> float:
+        """How long until `may_take`."""
+        waits = [budget.seconds_until_open(now) for budget in (self._requests, self._tokens) if budget]
+        return max(waits, default=0.0)
+
+
 class AdaptiveLimit:
     """How many calls may be under way: one more with each round that succeeds, half after an overload.
 

@@ -193,14 +193,16 @@ class Processor:
             if trouble and failure.code is not LLMErrorCode.PROVIDER_RATE_LIMIT:
                 # Another request makes the next probe: the fault may be with this one after all.
                 after_seconds = max(after_seconds, REST_AFTER_OUTAGE_SECONDS)
-            await self._give_back(claim, after_seconds, spent, counted=not trouble)
+            # What may be billed counts also in an outage, but the last attempt is kept for its end.
+            counted = not trouble or (failure.may_be_billed and claim.attempt < self._max_attempts)
+            await self._give_back(claim, after_seconds, spent, counted=counted)
             _log.warning(
                 "attempt failed, will be repeated",
                 request_id=claim.request.queue_id,
                 correlation_id=str(claim.request.correlation_id),
                 error_code=failure.code.value,
                 attempt=claim.attempt,
-                counted=not trouble,
+                counted=counted,
                 retry_in_seconds=round(after_seconds, 3),
             )
             return

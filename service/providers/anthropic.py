@@ -127,7 +127,7 @@ class Anthropic:
         return explain(refusal, judge(refusal, _VERDICT_OF_CODE))
 
     def read_window(self, answer: Answer) -> RateWindow | None:
-        """`anthropic-ratelimit-*-remaining` and, as moments, `anthropic-ratelimit-*-reset`.
+        """`anthropic-ratelimit-*-limit` (a minute), `-remaining` and, as moments, `-reset`.
 
         `tokens` is the most restrictive of the limits on tokens; where it is left out, input's stands for it.
         """
@@ -139,7 +139,9 @@ class Anthropic:
             )
             for kind in ("requests", "tokens", "input-tokens")
         )
-        return make_window(requests, input_tokens if tokens == (None, None) else tokens)
+        granted = read_remaining(headers.get("anthropic-ratelimit-requests-limit"))
+        # Tokens are granted apart for input and output: only the vendor knows when which of them is short.
+        return make_window(requests, input_tokens if tokens == (None, None) else tokens, (granted, None))
 
     def _read_request_id(self, answer: Answer, document: Mapping[str, Any]) -> str | None:
         value = answer.headers.get("request-id") or document.get("request_id")

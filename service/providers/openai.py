@@ -98,7 +98,7 @@ class OpenAI:
         return explain(refusal, judge(refusal, _VERDICT_OF_CODE))
 
     def read_window(self, answer: Answer) -> RateWindow | None:
-        """`x-ratelimit-remaining-*` and, as durations, `x-ratelimit-reset-*`."""
+        """`x-ratelimit-{limit,remaining,reset}-*`: a minute's limit, a count, a duration."""
         return read_openai_window(answer.headers)
 
 
@@ -111,4 +111,8 @@ def read_openai_window(headers: httpx.Headers) -> RateWindow | None:
         )
         for kind in ("requests", "tokens")
     )
-    return make_window(requests, tokens)
+    limits = (
+        read_remaining(headers.get("x-ratelimit-limit-requests")),
+        read_remaining(headers.get("x-ratelimit-limit-tokens")),
+    )
+    return make_window(requests, tokens, limits)

@@ -72,12 +72,16 @@ def read_remaining(text: str | None) -> int | None:
 
 
 def make_window(
-    requests: tuple[int | None, float | None], tokens: tuple[int | None, float | None]
+    requests: tuple[int | None, float | None],
+    tokens: tuple[int | None, float | None],
+    per_minute: tuple[int | None, int | None] = (None, None),
 ) -> RateWindow | None:
-    """A window of what remains and when it is reset; None where nothing is known."""
-    if requests == tokens == (None, None):
+    """A window of what remains, when it is reset and what is granted; None where nothing is known."""
+    if requests == tokens == per_minute == (None, None):
         return None
-    return RateWindow(requests[0], tokens[0], requests[1], tokens[1])
+    # A limit of nothing is no rate to keep to: it is what `remaining` says already.
+    granted = [limit or None for limit in per_minute]
+    return RateWindow(requests[0], tokens[0], requests[1], tokens[1], granted[0], granted[1])
 
 
 def _read_number(text: str | None) -> float | None:

@@ -134,6 +134,7 @@ class Load:
         self._under_way: set[asyncio.Task[None]] = set()
         self.attempts: list[Attempt] = []
         self.offered = 0
+        self._offered_one = asyncio.Event()
         self.accepted = 0
         self.repeated = 0
         """Accepted requests that were handed in once more and gave the same queue_id."""
@@ -180,6 +181,13 @@ class Load:
         assert len(urls) == len(self._urls), "each place has one address"
         self._urls[:] = urls
 
+    async def offer_just(self, count: int) -> None:
+        """Waits until so many have been offered since entering, and offers no more."""
+        while self.offered < count:
+            self._offered_one.clear()
+            await self._offered_one.wait()
+        self.stop_offering()
+
     async def resolve(self, limit_seconds: float) -> None:
         """Waits until every request handed in is accepted, refused or given up; fails at the limit."""
         if self._under_way:
@@ -221,6 +229,7 @@ class Load:
                 self.worst_lag_seconds = max(self.worst_lag_seconds, -ahead)
             task = self._tasks.create_task(self._hand_in(next(self._numbers), due_at))
             self.offered += 1
+            self._offered_one.set()
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

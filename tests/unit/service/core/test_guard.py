@@ -204,10 +204,50 @@ def test_whatever_happens_the_count_is_right_and_a_way_out_remains(steps: list[t
     assert guarded.admit(100, now + 1000.0) is not None
 
 
-def test_calls_that_may_be_billed_count_in_an_outage_too() -> None:
-    """A provider that hangs costs no request more calls than its attempts allow."""
+def told(remaining: int, per_minute: float = 600.0) -> RateWindow:
+    return RateWindow(remaining_requests=remaining, requests_per_minute=per_minute)
+
+
+def count_admitted(guarded: ProviderGuard, begins: float, ends: float) -> int:
+    """How many calls a caller gets through who asks every 10 ms and whose calls take no time."""
+    admitted = 0
+    for step in range(round((ends - begins) * 100)):
+        now = begins + step / 100
+        grant = guarded.admit(1, now)
+        if grant is not None:
+            guarded.succeed(grant, 1, told(3), now)
+            admitted += 1
+    return admitted
+
+
+def test_stated_rate_is_kept_once_the_provider_has_refused() -> None:
+    """600 a minute, so it says: after its first refusal it is asked ten a second, and refuses no more."""
+    guarded = guard()
+    guarded.succeed(admit(guarded), 1, told(3), 0.0)
+    assert count_admitted(guarded, 0.0, 1.0) > 90, "what it has not refused is not slowed down"
+    guarded.fail(admit(guarded, 1.0), refused(after=0.5), 1.0, 0.5)
+
+    assert guarded.admit(1, 1.4) is None
+    count_admitted(guarded, 1.5, 3.0)
+    assert count_admitted(guarded, 3.0, 9.0) == pytest.approx(60, abs=1)
+
+
+def test_stated_rate_is_let_go_when_much_is_left() -> None:
+    """A minute's worth that has gathered may go out at once; a rate that was raised holds at once."""
+    for window in (told(500), told(0, 60_000.0)):
+        guarded = guard()
+        guarded.succeed(admit(guarded), 1, told(3), 0.0)
+        guarded.fail(admit(guarded), refused(after=0.5), 0.0, 0.5)
+        count_admitted(guarded, 0.5, 3.0)
+        grant = admit(guarded, 3.1)
+        guarded.succeed(grant, 1, window, 3.1)
+        assert count_admitted(guarded, 3.1, 4.1) > 90
+
+
+def test_calls_that_may_be_billed_are_the_providers_trouble_in_an_outage() -> None:
+    """A provider that hangs is in trouble like one that refuses."""
     guarded = guard()
     lost = ProviderFailure(LLMErrorCode.PROVIDER_TIMEOUT, "lost", retryable=True, may_be_billed=True)
     verdicts = [guarded.fail(admit(guarded), lost, 0.0, 1.0) for _ in range(6)]
-    assert verdicts == [False] * 6
+    assert verdicts == [False] * 5 + [True]
     assert guarded.state(0.0).circuit is Circuit.OPEN

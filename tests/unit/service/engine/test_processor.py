@@ -306,6 +306,19 @@ async def test_providers_trouble_costs_no_attempt(bench: Any, make_request: Any,
     assert [call.attempt for call in b.provider.calls] == list(range(1, 12))
 
 
+async def test_outage_takes_no_requests_last_attempt(bench: Any, make_request: Any) -> None:
+    """Also where calls may be billed: the one that opens the circuit waits, those before it had failed."""
+    lost = ProviderFailure(LLMErrorCode.PROVIDER_TIMEOUT, "lost", retryable=True, may_be_billed=True)
+    b = bench(*[lost] * 6, guarded=True, max_attempts=1)
+    for _ in range(6):
+        await b.queue.put(make_request())
+
+    for _ in range(6):
+        await b.work()
+
+    assert (b.queue.outbox.depth(), b.queue.stats().waiting) == (5, 1)
+
+
 async def test_used_up_quota_is_waited_for(bench: Any, make_request: Any, clock: Any) -> None:
     """An account without credit burns no request: it is asked again later, and the request is answered."""
     quota = ProviderFailure(

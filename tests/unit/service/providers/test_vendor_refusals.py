@@ -126,6 +126,13 @@ def test_anthropic_window_and_wait() -> None:
     assert asked == 3.0
 
 
+def test_anthropic_tells_the_requests_it_grants_a_minute() -> None:
+    """A rate to keep to once it has refused; its tokens are granted apart and are left to the vendor."""
+    headers = {"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-tokens-limit": "40000"}
+
+    assert read_window(ANTHROPIC, headers) == RateWindow(requests_per_minute=50)
+
+
 @pytest.mark.parametrize("reset", ["", "soon", "2026-13-01T00:00:00Z", "9" * 400])
 def test_anthropic_reset_that_is_none(reset: str) -> None:
     """A moment that cannot be read is no moment; the count beside it still counts."""

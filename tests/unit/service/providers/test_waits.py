@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.providers.openai import read_openai_window
-from service.providers.waits import read_wait_seconds
+from service.providers.waits import make_window, read_wait_seconds
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -56,3 +56,24 @@ def test_wait(headers: dict[str, str], seconds: float | None) -> None:
     given = httpx.Headers(headers)
     wait = read_wait_seconds(given, read_openai_window(given), now=NOW)
     assert wait == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_window_tells_the_granted_rate() -> None:
+    """What the vendors call a limit is a rate a minute; one of nothing is none."""
+    known = make_window((3, 1.0), (None, None), (600, 0))
+
+    assert known is not None
+    assert (known.requests_per_minute, known.tokens_per_minute) == (600, None)
+
+
+def test_openai_tells_its_limits_in_headers() -> None:
+    """Limit, rest and reset of requests and of tokens."""
+    headers = {
+        "x-ratelimit-limit-requests": "600",
+        "x-ratelimit-limit-tokens": "90000",
+        "x-ratelimit-remaining-requests": "3",
+    }
+    known = read_openai_window(httpx.Headers(headers))
+
+    assert known is not None
+    assert (known.remaining_requests, known.requests_per_minute, known.tokens_per_minute) == (3, 600, 90_000)
