@@ -313,7 +313,14 @@ class Harness:
         started = time.monotonic()
         plan, verdict = self._plan, self.verdict
         with self._watch:
-            load = Load([self.url], self._topics, self._ledger, per_second=plan.per_second, repeat_every=10)
+            load = Load(
+                [self.url],
+                self._topics,
+                self._ledger,
+                per_second=plan.per_second,
+                repeat_every=10,
+                give_up_after_seconds=plan.limit_seconds,
+            )
             async with asyncio.timeout(plan.limit_seconds), load:
                 while verdict.cycles < plan.cycles and verdict.sound:
                     until = min(plan.cycles, verdict.cycles + plan.checkpoint_every)
