@@ -6,6 +6,7 @@ on one clock of the caller's choice.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,14 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Ambiguous:
+    """The request was handed in and no clear answer came: it may have been accepted, or not."""
+
+    correlation_id: UUID
+    callback_topic: str
+
+
+@dataclass(frozen=True)
 class Received:
     """A record on a callback topic, read from wherever it stood."""
 
@@ -52,7 +61,7 @@ class Received:
     received_at: float
 
 
-Fact = Accepted | Rejected | Received
+Fact = Accepted | Rejected | Ambiguous | Received
 
 
 class Verdict(StrEnum):
@@ -105,11 +114,15 @@ class LedgerReport(BaseModel):
     """Of `duplicate`: the copies differ, so the answer was changed."""
     rejections: dict[str, int]
     """`rejected` by status and error code, such as `503 LLM_QUEUE_FULL`."""
+    ambiguous: int = 0
+    """Requests of which nobody knows whether they were accepted: no clear answer, and no callback."""
+    early: int = 0
+    """Of `accepted`: called back before their 202 was known, which is legal."""
 
     @property
     def totals(self) -> dict[str, int]:
         """The figures as `--output json` gives them."""
-        return self.model_dump(exclude={"identical", "conflicting", "rejections"})
+        return self.model_dump(exclude={"identical", "conflicting", "rejections", "ambiguous", "early"})
 
     @property
     def sound(self) -> bool:
@@ -135,6 +148,8 @@ class Ledger:
         self._entries: dict[str, _Entry] = {}
         self._stray_corrupt = 0
         self._rejections: Counter[str] = Counter()
+        self._ambiguous: dict[UUID, str] = {}
+        """Topic by correlation id, until a callback shows that the request was accepted."""
         self._outstanding = 0
 
     @property
@@ -150,12 +165,15 @@ class Ledger:
                     self._accept(fact)
                 case Received():
                     self._receive(fact)
+                case Ambiguous():
+                    self._ambiguous[fact.correlation_id] = fact.callback_topic
                 case Rejected():
                     self._rejections[f"{fact.status} {fact.error_code or '-'}"] += 1
         return self
 
     def verdicts(self) -> Iterator[tuple[str, Verdict]]:
         """The verdict of every accepted request, by queue_id."""
+        self._clear_up()
         for queue_id, entry in self._entries.items():
             if entry.promises.seen:
                 yield queue_id, entry.judge(self._late_after_seconds)
@@ -187,7 +205,20 @@ class Ledger:
             identical=counts[Verdict.DUPLICATE] - conflicting,
             conflicting=conflicting,
             rejections=dict(sorted(self._rejections.items())),
+            ambiguous=len(self._ambiguous),
+            early=sum(entry.received_at < entry.accepted_at < math.inf for entry in self._entries.values()),
         )
+
+    def _clear_up(self) -> None:
+        """A callback to a request that was in doubt shows that it was accepted."""
+        if not self._ambiguous:
+            return
+        for queue_id, entry in self._entries.items():
+            place = entry.places.value
+            if entry.promises.seen or place is None or place[0] not in self._ambiguous:
+                continue
+            topic = self._ambiguous.pop(place[0])
+            entry.accept(Accepted(queue_id, place[0], topic, entry.received_at))
 
     def _accept(self, fact: Accepted) -> None:
         entry = self._entries.setdefault(fact.queue_id, _Entry())

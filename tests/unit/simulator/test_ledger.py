@@ -16,7 +16,7 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
 from service.contracts.topics import derive_event_id
-from simulator.load.ledger import Accepted, Fact, Ledger, LedgerReport, Received, Rejected, Verdict
+from simulator.load.ledger import Accepted, Ambiguous, Fact, Ledger, LedgerReport, Received, Rejected, Verdict
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOPIC = "results"
@@ -99,6 +99,30 @@ def test_the_totals_have_the_published_names() -> None:
 def test_a_callback_before_its_202_is_as_good_as_a_later_one() -> None:
     """Kafka can be faster than HTTP."""
     assert nonzero(settle(answer(1, at=1.0), accept(1, at=2.0), limit=5)) == {"accepted": 1, "ok": 1}
+
+
+def test_a_callback_before_its_202_is_counted_as_early() -> None:
+    """That is legal, and worth knowing."""
+    assert settle(answer(1, at=1.0), accept(1, at=2.0), accept(2, at=1.0), answer(2, at=2.0)).early == 1
+
+
+def test_a_request_in_doubt_is_cleared_up_by_its_callback() -> None:
+    """Then it had been accepted, and all that holds for such a request; without one nobody knows."""
+    doubts = [Ambiguous(UUID(int=number), TOPIC) for number in (1, 2, 3)]
+    facts = [*doubts, answer(1), answer(2, failed=True)]
+
+    report, backwards = settle(*facts), settle(*reversed(facts))
+
+    assert report == backwards
+    assert (report.accepted, report.ok, report.failed, report.ambiguous) == (2, 1, 1, 1)
+    assert (report.orphan, report.missing, report.early, report.sound) == (0, 0, 0, True)
+
+
+def test_two_callbacks_to_a_request_in_doubt_are_a_duplicate() -> None:
+    """A service that took the repeated request for another one is convicted."""
+    report = settle(Ambiguous(UUID(int=1), TOPIC), answer(1), answer(1))
+
+    assert (report.duplicate, report.sound) == (1, False)
 
 
 def test_an_identical_copy_and_a_changed_answer_are_told_apart() -> None:
