@@ -6,6 +6,7 @@ CliError               1
 ├── Unreachable        3    service, broker or provider out of reach
 ├── LimitNotMet        4    a threshold or time limit was not met
 ├── CallbackProblem    5    a callback lost, duplicated or wrong
+├── GeneratorLimited   6    the load generator itself was the bottleneck
 └── Interrupted      130    ended by a signal
 """
 
@@ -63,6 +64,12 @@ class CallbackProblem(CliError):
     """A callback was lost, came twice, or was wrong."""
 
     code = ExitCode.CALLBACK_PROBLEM
+
+
+class GeneratorLimited(CliError):
+    """What was measured is the load generator, not the service."""
+
+    code = ExitCode.GENERATOR_LIMITED
 
 
 class Interrupted(CliError):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from llmctl.durations import parse_duration
+from simulator.quantities import parse_duration
 
 META_PREFIX = "meta."
 TEXT_FIELDS = (

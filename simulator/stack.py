@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from simulator.broker.runtime import RUNTIME_DIR_VARIABLE
 
@@ -63,6 +64,8 @@ class _Child:
     name: str
     process: asyncio.subprocess.Process
     log: Path
+    module: Sequence[str] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     ready: Mapping[str, Any] = field(default_factory=dict)
     echo: asyncio.Task[None] | None = None
 
@@ -80,6 +83,8 @@ class Stack:
     def __init__(self, plan: StackPlan) -> None:
         self._plan = plan
         self._children: list[_Child] = []
+        self._replaced: dict[asyncio.subprocess.Process, asyncio.Event] = {}
+        """Processes that were killed on purpose, and whether there is another in their place."""
         self.notes: list[str] = []
         """What did not go as it should while stopping, a sentence each."""
 
@@ -110,16 +115,53 @@ class Stack:
 
     async def wait(self) -> None:
         """Returns never; StackError as soon as a child ends that was not told to."""
-        waits = {
-            asyncio.create_task(child.process.wait(), name=child.name): child for child in self._children
-        }
+        watching = [
+            asyncio.create_task(self._watch(child), name=f"watch the {child.name}")
+            for child in self._children
+        ]
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            raise StackError(waits[done.pop()].describe_end())
+            await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+            raise StackError(next(task for task in watching if task.done()).result())
         finally:
-            for task in waits:
+            for task in watching:
                 task.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await asyncio.gather(*watching, return_exceptions=True)
+
+    async def kill_service(self) -> None:
+        """Kills the service with SIGKILL and starts it again on its port and its queue, until it is ready.
+
+        StackError where it does not come back.
+        """
+        (child,) = (each for each in self._children if each.name == "service")
+        killed = child.process
+        self._replaced[killed] = asyncio.Event()
+        _send(killed, signal.SIGKILL)
+        await child.process.wait()
+        if child.echo is not None:
+            await child.echo
+        port = str(urlsplit(child.ready["url"]).port)
+        settings = {**child.settings, f"{SERVICE_PREFIX}PORT": port}
+        child.process = await self._launch(child.log, child.module, settings, "ab")
+        self._replaced[killed].set()
+        await self._await_ready(child)
+
+    async def stall_service(self, seconds: float) -> None:
+        """Has the service stand still for so long, as where its machine swaps or is moved."""
+        (child,) = (each for each in self._children if each.name == "service")
+        _send(child.process, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            _send(child.process, signal.SIGCONT)
+
+    async def _watch(self, child: _Child) -> str:
+        """How a child ended that was not told to."""
+        while True:
+            process = child.process
+            await process.wait()
+            if process not in self._replaced:
+                return child.describe_end()
+            await self._replaced[process].wait()
 
     async def _start(self) -> None:
         plan = self._plan
@@ -142,8 +184,16 @@ class Stack:
         self, name: str, module: Sequence[str], settings: Mapping[str, str] | None = None
     ) -> _Child:
         log = self._plan.data_dir / "logs" / f"{name}.log"
-        with log.open("wb") as errors:
-            process = await asyncio.create_subprocess_exec(
+        process = await self._launch(log, module, settings or {}, "wb")
+        child = _Child(name, process, log, module, settings or {})
+        self._children.append(child)
+        return child
+
+    async def _launch(
+        self, log: Path, module: Sequence[str], settings: Mapping[str, str], mode: Literal["wb", "ab"]
+    ) -> asyncio.subprocess.Process:
+        with log.open(mode) as errors:
+            return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a folder named as one of our modules where the user stands is not ours
                 "-m",
@@ -152,14 +202,11 @@ class Stack:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env={**_inherit_environment(), **(settings or {})},
+                env={**_inherit_environment(), **settings},
                 cwd=self._plan.data_dir,  # a `.env` file of the user's is none of the fake world's
                 start_new_session=True,  # Ctrl-C reaches us, and we stop the children in order
                 limit=MAX_READY_LINE_BYTES,
             )
-        child = _Child(name, process, log)
-        self._children.append(child)
-        return child
 
     async def _await_ready(self, child: _Child) -> None:
         assert child.process.stdout is not None

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import OutputForm, reading
-from llmctl.durations import parse_duration
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
+from simulator.quantities import parse_duration
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target, reading
-from llmctl.durations import parse_duration
 from llmctl.exits import Failed, Interrupted, UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
 from llmctl.targets import Target
+from simulator.quantities import parse_duration
 
 DEFAULT_TIMEOUT_SECONDS = 300.0
 MAX_TIMEOUT_SECONDS = 86_400.0

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target, reading
-from llmctl.durations import parse_duration
 from llmctl.exits import Failed, UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
 from llmctl.targets import Target
+from simulator.quantities import parse_duration
 
 app = typer.Typer(
     help="The service's providers: how they stand, holding one, releasing it.", no_args_is_help=True

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from llmctl.commands.capacity import capacity
+from llmctl.commands.compare import compare
+from llmctl.commands.load import load
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
-from llmctl.durations import format_duration, parse_duration
 from llmctl.exits import Failed, Unreachable, UsageProblem
 from llmctl.loop import run
 from llmctl.render.tables import cell
 from llmctl.render.terminal import Terminal, open_terminal
 from llmctl.targets import Target
+from simulator.quantities import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from simulator.broker.control import BrokerControl, BrokerStatus
@@ -28,6 +31,9 @@ broker = typer.Typer(
     invoke_without_command=True,
     no_args_is_help=False,
 )
+app.command()(load)
+app.command()(compare)
+app.command()(capacity)
 app.add_typer(broker, name="broker")
 
 

@@ -17,10 +17,10 @@ from llmctl.commands.options import (
     read_pairs,
     reading,
 )
-from llmctl.durations import parse_duration
 from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
+from simulator.quantities import parse_duration
 
 DEFAULT_WAIT_SECONDS = 300.0
 DEFAULT_CONCURRENCY = 8

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
-from llmctl.durations import parse_duration
 from llmctl.exits import UsageProblem
 from llmctl.filters import Filter, parse_filter
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
+from simulator.quantities import parse_duration
 
 
 def tail_callbacks(

@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 
 from llmctl.client.operators import DrainStatus, OperatorClient, open_operator
-from llmctl.durations import format_duration
 from llmctl.exits import Failed, Interrupted, LimitNotMet, Unreachable
 from llmctl.render.progress import progress_line
 from llmctl.render.tables import BAD, GOOD, cell
 from llmctl.render.terminal import Terminal
 from llmctl.targets import Target
+from simulator.quantities import format_duration
 
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 5.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.text import Text
 
 from llmctl.client.operators import ProviderState, open_operator
-from llmctl.durations import format_duration
 from llmctl.render.tables import BAD, DIM, GOOD, cell, make_table
 from llmctl.render.terminal import Terminal
 from llmctl.targets import Target
+from simulator.quantities import format_duration
 
 NARROW = 100
 """Below so many columns limits are left to the JSON: state and hold matter more."""

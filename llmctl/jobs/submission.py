@@ -14,7 +14,6 @@ from llmctl.client.callbacks import CallbackRecord, CallbackStream, open_callbac
 from llmctl.client.http import Refused
 from llmctl.client.service import ServiceClient, open_service
 from llmctl.client.topics import read_topics
-from llmctl.durations import format_duration
 from llmctl.exits import Failed, LimitNotMet, UsageProblem
 from llmctl.jobs.batches import Defaults, Line, read_lines
 from llmctl.loop import own_tasks
@@ -24,6 +23,7 @@ from llmctl.render.terminal import Terminal
 from llmctl.targets import Target
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import LLMComparisonResultV1
+from simulator.quantities import format_duration
 
 POLL_SECONDS = 0.1
 FILE_RETRY_LIMIT_SECONDS = 60.0

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmctl.client.callbacks import CallbackRecord, Start, open_callbacks
-from llmctl.durations import format_duration
 from llmctl.exits import LimitNotMet
 from llmctl.filters import Filter
 from llmctl.jobs.views import describe_record, lay_out, render_heading, render_row, view_record
 from llmctl.render.tables import DIM
 from llmctl.render.terminal import Terminal
+from simulator.quantities import format_duration
 
 POLL_SECONDS = 0.25
 

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from llmctl.client.callbacks import CallbackRecord
-from llmctl.durations import format_duration
 from llmctl.jobs.views import read_e2e_seconds
 from llmctl.render.tables import BAD, DIM, GOOD, cell, format_cost, make_table, mark
 from llmctl.render.terminal import Terminal
 from service.contracts.enums import EssayComparisonWinner
 from service.contracts.events import LLMComparisonResultV1
 from simulator.load.ledger import LedgerReport
+from simulator.quantities import format_duration
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 from rich.text import Text
 
 from llmctl.client.callbacks import CallbackRecord
-from llmctl.durations import format_duration
 from llmctl.filters import RecordView
 from llmctl.render.safe import safe_line
 from llmctl.render.tables import BAD, DIM, GOOD, NOTHING, format_cost, shorten
 from service.contracts.events import LLMComparisonResultV1
+from simulator.quantities import format_duration
 
 INVALID = "invalid"
 _ERROR_PREFIX = "LLM_"

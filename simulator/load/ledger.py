@@ -178,6 +178,20 @@ class Ledger:
             if entry.promises.seen:
                 yield queue_id, entry.judge(self._late_after_seconds)
 
+    def judge(self, queue_id: str) -> Verdict | None:
+        """The verdict of one accepted request as it stands, None where no such one was accepted."""
+        entry = self._entries.get(queue_id)
+        if entry is None or not entry.promises.seen:
+            return None
+        return entry.judge(self._late_after_seconds)
+
+    def orphans(self) -> Iterator[str]:
+        """The queue_ids that were answered without having been accepted."""
+        self._clear_up()
+        for queue_id, entry in self._entries.items():
+            if entry.copies and not entry.promises.seen:
+                yield queue_id
+
     def report(self) -> LedgerReport:
         """The totals as they stand; final once everything that was to come has come."""
         counts = Counter(verdict for _, verdict in self.verdicts())

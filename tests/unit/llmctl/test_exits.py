@@ -19,7 +19,7 @@ def test_codes_are_the_documented_ones() -> None:
 def test_every_error_has_its_own_code() -> None:
     """No two kinds of error end alike."""
     kinds = CliError.__subclasses__()
-    assert {kind.code for kind in kinds} == set(ExitCode) - {ExitCode.DONE, ExitCode.GENERATOR_LIMITED}
+    assert {kind.code for kind in kinds} == set(ExitCode) - {ExitCode.DONE}
     assert all(getattr(exits, kind.__name__) is kind for kind in kinds)
 
 

@@ -1,8 +1,8 @@
-"""Durations are read as documented and written briefly."""
+"""Durations and rates are read as documented, and durations written briefly."""
 
 import pytest
 
-from llmctl.durations import format_duration, parse_duration
+from simulator.quantities import format_duration, parse_duration, parse_rate
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,18 @@ def test_refuses_what_is_no_duration(text: str) -> None:
 def test_writes_briefly(seconds: float, text: str) -> None:
     """A table cell has room for the result."""
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second"), [("200/s", 200.0), ("1000/m", 1000 / 60), ("0.5/h", 0.5 / 3600)]
+)
+def test_reads_a_rate(text: str, per_second: float) -> None:
+    """Events a second, a minute or an hour."""
+    assert parse_rate(text) == pytest.approx(per_second)
+
+
+@pytest.mark.parametrize("text", ["", "200", "/s", "-1/s", "0/s", "200/d", "200 /s", "1e3/s"])
+def test_refuses_what_is_no_rate(text: str) -> None:
+    """The sentence says how one is written."""
+    with pytest.raises(ValueError, match="200/s or 1000/m"):
+        parse_rate(text)

@@ -1,0 +1,186 @@
+"""A histogram merges exactly and is off by less than a bucket."""
+
+import json
+import math
+import pickle
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator.load.histogram import LEAST_SECONDS, LONGEST_SECONDS, RELATIVE_ERROR, Histogram
+from simulator.load.run_document import Distribution
+
+seconds = st.one_of(
+    st.floats(0.0, LONGEST_SECONDS),
+    st.floats(0.0, 2e-6),
+    st.floats(0.0005, 5.0),
+    st.integers(-20, 17).map(lambda power: 2.0**power),
+)
+many_seconds = st.lists(seconds, max_size=60)
+some_seconds = st.lists(seconds, min_size=1, max_size=200)
+shares = st.one_of(st.sampled_from([0.5, 0.9, 0.99, 0.999, 1.0]), st.floats(0.001, 1.0))
+
+
+def record_all(values: Iterable[float]) -> Histogram:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    return histogram
+
+
+def find_nearest_rank(values: list[float], share: float) -> float:
+    return sorted(values)[math.ceil(round(share * len(values), 6)) - 1]
+
+
+@given(some_seconds, shares)
+def test_a_percentile_is_never_below_the_true_one_and_hardly_above_it(
+    values: list[float], share: float
+) -> None:
+    """The upper bound of its bucket: at most 1/128 more, or a microsecond where it is that small."""
+    true = find_nearest_rank(values, share)
+    found = record_all(values).percentile(share)
+    assert true <= found <= max(true * (1 + RELATIVE_ERROR), LEAST_SECONDS)
+
+
+@given(st.lists(many_seconds, max_size=5))
+def test_merging_equals_recording_all_in_one(parts: list[list[float]]) -> None:
+    """To the last bit: counts, sum, least and greatest."""
+    merged = Histogram()
+    for part in parts:
+        merged.merge(record_all(part))
+    assert merged == record_all(value for part in parts for value in part)
+
+
+@given(some_seconds, st.randoms(use_true_random=False))
+def test_the_order_of_the_values_does_not_matter(values: list[float], random: Random) -> None:
+    """Not even for the sum."""
+    shuffled = random.sample(values, len(values))
+    assert record_all(shuffled) == record_all(values)
+
+
+@given(some_seconds)
+def test_count_sum_and_extremes_are_exact(values: list[float]) -> None:
+    """The sum to half a nanosecond per value."""
+    histogram = record_all(values)
+    assert (histogram.count, histogram.least, histogram.greatest) == (len(values), min(values), max(values))
+    assert histogram.sum == pytest.approx(math.fsum(values), rel=1e-12, abs=len(values) * 0.6e-9)
+    assert histogram.mean == pytest.approx(histogram.sum / len(values))
+
+
+@given(seconds, st.integers(1, 1000))
+def test_a_count_stands_for_so_many_records(value: float, count: int) -> None:
+    """Recording a value several times at once is recording it several times."""
+    at_once = Histogram()
+    at_once.record(value, count)
+    assert at_once == record_all([value] * count)
+
+
+@given(many_seconds)
+def test_it_survives_json_and_pickle(values: list[float]) -> None:
+    """What comes out of another process is what went in."""
+    histogram = record_all(values)
+    assert Histogram.unpack(json.loads(json.dumps(histogram.pack()))) == histogram
+    assert pickle.loads(pickle.dumps(histogram)) == histogram
+
+
+@given(some_seconds, some_seconds)
+def test_the_buckets_of_a_file_merge_exactly(ours: list[float], theirs: list[float]) -> None:
+    """After a way through JSON all but the sum's last digits is as if recorded together."""
+    written = record_all(theirs).to_distribution().model_dump_json()
+    read = Distribution.model_validate_json(written)
+    merged = record_all(ours)
+    merged.merge(Histogram.from_buckets(read.buckets, mean=read.mean, greatest=read.max))
+    together = record_all([*ours, *theirs]).to_distribution()
+    assert merged.to_distribution().model_dump(exclude={"mean"}) == together.model_dump(exclude={"mean"})
+    assert merged.mean == pytest.approx(together.mean, rel=1e-9, abs=1e-9)
+
+
+@given(some_seconds)
+def test_the_least_of_a_file_is_the_lower_bound_of_its_first_bucket(values: list[float]) -> None:
+    """Never above the true least value, and at most a bucket below it."""
+    kept = record_all(values).to_distribution()
+    least = Histogram.from_buckets(kept.buckets, mean=kept.mean, greatest=kept.max).least
+    assert least <= min(values) <= max(least * (1 + RELATIVE_ERROR), LEAST_SECONDS)
+
+
+@given(some_seconds)
+def test_a_distribution_says_what_the_histogram_says(values: list[float]) -> None:
+    """Its figures are the percentiles; its buckets ascend, are not empty and hold each value below them."""
+    histogram = record_all(values)
+    told = histogram.to_distribution()
+    assert (told.count, told.mean, told.max) == (len(values), histogram.mean, max(values))
+    expected = tuple(histogram.percentile(share) for share in (0.5, 0.9, 0.99, 0.999))
+    assert (told.p50, told.p90, told.p99, told.p999) == expected
+    bounds = [bound for bound, _ in told.buckets]
+    assert bounds == sorted(set(bounds))
+    below = 0
+    for bound, count in told.buckets:
+        assert count > 0
+        below += count
+        assert sum(value < bound for value in values) == below
+
+
+def test_memory_is_bounded_by_the_range() -> None:
+    """A hundred thousand different values need no more buckets than there are, and few in practice."""
+    random = Random(3)
+    whole_range = record_all(2 ** random.uniform(-22, 18) for _ in range(100_000))
+    narrow = record_all(random.uniform(0.05, 0.2) for _ in range(100_000))
+    assert len(whole_range.to_distribution().buckets) <= 4_738
+    assert len(narrow.to_distribution().buckets) <= 2 * 128 + 1
+
+
+def test_what_lies_outside_the_range_counts_at_its_edge() -> None:
+    """Clocks that disagree make no negative latency, and nothing took longer than the longest."""
+    assert record_all([-0.002]) == record_all([0.0])
+    assert record_all([1e9]) == record_all([LONGEST_SECONDS])
+    assert record_all([0.0, 0.0]).percentile(0.99) == 0.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_of_seconds_is_refused(value: float) -> None:
+    """Before anything was counted."""
+    histogram = Histogram()
+    with pytest.raises(ValueError, match="finite"):
+        histogram.record(value)
+    assert histogram == Histogram()
+
+
+def test_nothing_recorded_has_no_figures() -> None:
+    """An empty histogram says so instead of inventing a zero."""
+    empty = Histogram()
+    assert (empty.count, empty.sum) == (0, 0.0)
+    for ask in (
+        lambda: empty.percentile(0.5),
+        lambda: empty.mean,
+        lambda: empty.least,
+        lambda: empty.greatest,
+        empty.to_distribution,
+    ):
+        with pytest.raises(ValueError, match="nothing was recorded"):
+            ask()
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, 99.0, math.nan])
+def test_a_percentile_is_asked_for_as_a_share(share: float) -> None:
+    """99 is a slip for 0.99."""
+    with pytest.raises(ValueError, match="share"):
+        record_all([1.0]).percentile(share)
+
+
+@pytest.mark.parametrize(
+    "bound", [0.1, 0.0, -1.0, math.inf, math.nan, LEAST_SECONDS / 2, 2 * LONGEST_SECONDS]
+)
+def test_buckets_of_another_grid_are_refused(bound: float) -> None:
+    """They could not be merged exactly."""
+    with pytest.raises(ValueError, match="no bound"):
+        Histogram.from_buckets([(bound, 1)], mean=0.1, greatest=0.1)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_empty_buckets_are_refused(count: int) -> None:
+    """A damaged file is not taken for a measurement."""
+    with pytest.raises(ValueError, match="at least 1"):
+        Histogram.from_buckets([(1.0, count)], mean=0.1, greatest=0.1)

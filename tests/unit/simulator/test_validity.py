@@ -1,0 +1,92 @@
+"""A generator that was late, lagged behind, skipped or was starved says so."""
+
+from dataclasses import replace
+
+import pytest
+
+from simulator.load.validity import GeneratorFigures, judge_validity
+
+GOOD = GeneratorFigures(
+    offered_per_second=200.0,
+    achieved_per_second=199.0,
+    lateness_p50=0.001,
+    lateness_p99=0.004,
+    e2e_p50=0.2,
+    busiest_cpu_share=0.4,
+)
+
+
+def test_a_generator_that_kept_up_makes_a_valid_run() -> None:
+    """Without a word."""
+    verdict = judge_validity(GOOD)
+    assert (verdict.valid, verdict.reasons) == (True, ())
+
+
+def test_at_its_limits_a_run_is_valid() -> None:
+    """All of them at once; what was not measured is not held against it."""
+    limits = GeneratorFigures(
+        offered_per_second=100.0, achieved_per_second=98.0, lateness_p50=0.010, lateness_p99=0.050
+    )
+    assert judge_validity(limits).valid
+    assert judge_validity(replace(limits, busiest_cpu_share=0.94)).valid
+
+
+@pytest.mark.parametrize(
+    ("broken", "figures"),
+    [
+        (replace(GOOD, lateness_p50=0.0113), ("Half of all sends", "11.3 ms", "10.0 ms", "lateness p50")),
+        (replace(GOOD, lateness_p99=0.0513), ("1 % of all sends", "51.3 ms", "50.0 ms", "lateness p99")),
+        (replace(GOOD, lateness_p99=0.0513, e2e_p50=None), ("51.3 ms", "50.0 ms")),
+        (replace(GOOD, lateness_p99=0.301, e2e_p50=3.0), ("301.0 ms", "300.0 ms")),
+        (replace(GOOD, achieved_per_second=195.0), ("195.0/s", "200.0/s", "97.5%", "98%")),
+        (replace(GOOD, busiest_cpu_share=0.95), ("95% of a core",)),
+    ],
+)
+def test_each_shortcoming_has_a_sentence(broken: GeneratorFigures, figures: tuple[str, ...]) -> None:
+    """It names the figure and its limit, and what to do."""
+    verdict = judge_validity(broken)
+    assert not verdict.valid
+    (reason,) = verdict.reasons
+    for figure in (*figures, "--workers", "lower rate", "quieter machine"):
+        assert figure in reason
+    assert reason.endswith(".")
+
+
+@pytest.mark.parametrize(("skipped", "words"), [(1, "1 send was skipped"), (7, "7 sends were skipped")])
+def test_a_skipped_send_is_never_forgiven(skipped: int, words: str) -> None:
+    """What a guard held back was a request of the user's."""
+    (reason,) = judge_validity(replace(GOOD, skipped=skipped)).reasons
+    assert reason.startswith(words)
+
+
+def test_a_slow_service_allows_more_lateness() -> None:
+    """A tenth of what its median request takes."""
+    assert judge_validity(replace(GOOD, lateness_p99=0.299, e2e_p50=3.0)).valid
+
+
+def test_a_service_that_rejects_may_slow_the_sending_down() -> None:
+    """As far as its rejections go, and no further."""
+    slowed = replace(GOOD, achieved_per_second=120.0)
+    assert judge_validity(replace(slowed, rejected_per_second=76.0)).valid
+    assert not judge_validity(replace(slowed, rejected_per_second=75.0)).valid
+
+
+@pytest.mark.parametrize("missing", ["lateness_p50", "lateness_p99"])
+def test_a_run_that_sent_nothing_is_not_valid(missing: str) -> None:
+    """It measured nothing."""
+    verdict = judge_validity(replace(GOOD, **{missing: None}))
+    assert not verdict.valid
+    assert "Nothing was sent" in verdict.reasons[0]
+
+
+def test_all_shortcomings_are_told() -> None:
+    """One remedy may not mend the next."""
+    worst = GeneratorFigures(
+        offered_per_second=100.0,
+        achieved_per_second=50.0,
+        lateness_p50=1.0,
+        lateness_p99=2.0,
+        skipped=3,
+        busiest_cpu_share=1.0,
+    )
+    assert len(judge_validity(worst).reasons) == 5
