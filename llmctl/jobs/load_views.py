@@ -48,16 +48,16 @@ def live_view(referee: Referee, plan: LoadPlan, terminal: Terminal) -> Iterator[
 
 
 def _render_live(referee: Referee, plan: LoadPlan) -> Group:
-    totals, figures = referee.figures.totals, referee.figures
+    figures = referee.figures
     at = referee.seconds
     left = (
         f"{format_duration(max(0.0, plan.shape.seconds - at))} left" if referee.phase is Phase.ACTIVE else ""
     )
     head = Text.assemble((f"{referee.phase.value:<9}", "bold"), f"{max(0.0, at):5.0f}s  ", (left, DIM))
     counts = Text(
-        f"accepted {totals.get('accepted', 0):,} · called back {totals.get('called_back', 0):,} · "
-        f"outstanding {referee.outstanding:,} · failed {totals.get('failed', 0):,} · "
-        f"rejected {totals.get('rejected', 0):,}"
+        f"accepted {figures.total('accepted'):,} · called back {figures.total('called_back'):,} · "
+        f"outstanding {referee.outstanding:,} · failed {figures.total('failed'):,} · "
+        f"rejected {figures.total('rejected'):,}"
     )
     lines = [head, counts]
     slices = figures.slices(SPARK_SLICES)

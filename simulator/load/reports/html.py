@@ -52,10 +52,16 @@ def render_page(document: RunDocument) -> str:
             "footer",
             f"Made by llmctl {document.version} from run.json, which holds every figure of this page.",
         ),
-        verbatim("script", _encode(readings), type="application/json", id="readings"),
+        verbatim("script", encode_readings(readings), type="application/json", id="readings"),
         verbatim("script", SCRIPT),
     )
     return "<!DOCTYPE html>\n" + element("html", _draw_head(document), body, lang="en") + "\n"
+
+
+def encode_readings(readings: object) -> str:
+    """JSON without any character that could end the element it stands in."""
+    text = json.dumps(readings, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _draw_head(document: RunDocument) -> Markup:
@@ -241,12 +247,6 @@ def _drop_none(*charts: Chart | None) -> list[Chart]:
 
 def _known(value: float | None, write: Callable[[float | None], str]) -> str | None:
     return None if value is None else write(value)
-
-
-def _encode(readings: object) -> str:
-    """JSON without any character that could end the element it stands in."""
-    text = json.dumps(readings, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _hash(text: str) -> str:

@@ -407,6 +407,15 @@ def test_a_fault_that_was_injected_is_no_chance() -> None:
     assert noise.find_percentile_effect(make_stalled(injected=False), "e2e", 0.99) > 20
 
 
+def test_a_slow_second_weighs_as_much_as_it_has_requests() -> None:
+    """What a stall held back comes all at once; one such second outweighs many usual ones."""
+    latency = make_stalled(injected=False).latency["e2e"]
+    usual = [(0.3 if at % 2 else 0.2, 20) for at in range(119)]
+    alone = noise.measure_percentile_effect(latency, 0.5, [*usual[:60], (9.0, 20), *usual[60:]])
+    crowded = noise.measure_percentile_effect(latency, 0.5, [*usual[:60], (9.0, 400), *usual[60:]])
+    assert crowded > 5 * alone
+
+
 def test_errors_that_come_in_clumps_are_worth_less() -> None:
     """All in one second, or one now and then: the same share, not the same certainty."""
 

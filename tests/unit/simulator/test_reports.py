@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from simulator.load.histogram import Histogram
 from simulator.load.reports import figures, scales, timelines
 from simulator.load.reports.folder import ReportError, format_run, read_run, write_report
-from simulator.load.reports.html import render_page
+from simulator.load.reports.html import encode_readings, render_page
 from simulator.load.reports.junit import CORRECTNESS, VALIDITY, render_junit
 from simulator.load.reports.markup import element, show_harmful, verbatim
 from simulator.load.reports.percentiles import read_curve
@@ -129,6 +129,15 @@ def test_an_earlier_report_is_replaced_and_other_files_stay(tmp_path: Path) -> N
     assert (tmp_path / "report.html").read_text() == render_page(make_good_run())
     assert (tmp_path / "summary.md").read_text() == render_summary(make_good_run())
     assert (tmp_path / "junit.xml").read_text() == render_junit(make_good_run())
+
+
+def test_who_reads_a_report_while_it_is_replaced_reads_all_of_the_old_one(tmp_path: Path) -> None:
+    """A file is replaced by another, never written over."""
+    write_report(tmp_path, make_bad_run())
+    with (tmp_path / "run.json").open() as earlier:
+        beginning = earlier.read(1000)
+        write_report(tmp_path, make_good_run())
+        assert beginning + earlier.read() == format_run(make_bad_run())
 
 
 def test_a_report_that_cannot_be_finished_leaves_the_earlier_one_whole(tmp_path: Path) -> None:
@@ -280,6 +289,13 @@ def test_any_text_is_one_plain_line_of_markdown(text: str) -> None:
     assert not re.search(r"(?<!\\)(?:\\\\)*[<|`\[]", escaped)
 
 
+def test_what_the_script_reads_can_hold_any_text() -> None:
+    """JSON in a page has none of the characters that a parser of pages would act on."""
+    encoded = encode_readings([HOSTILE])
+    assert not set("<>&") & set(encoded)
+    assert json.loads(encoded) == [HOSTILE]
+
+
 def test_style_and_script_cannot_end_their_own_element() -> None:
     """What could would be refused, so the page stays well-formed."""
     with pytest.raises(ValueError, match="script element must hold neither"):
@@ -319,6 +335,18 @@ def test_the_page_opens_with_the_verdicts(
     assert [read_text(card.find("h2/span[@class='word']")) for card in cards] == verdicts
     assert [card.get("class") for card in cards] == [verdict.state.value for verdict in judge_run(document)]
     assert all(read_text(card)[0] in "✔✖–" for card in cards)  # noqa: RUF001 - the dash of an open question
+
+
+@pytest.mark.parametrize("name", ["missing", "duplicate", "orphan", "wrong_topic", "wrong_key", "corrupt"])
+def test_every_breach_makes_the_callbacks_wrong(name: str) -> None:
+    """Each by itself, with a sentence of its own; an unsound ledger without any is wrong all the same."""
+    ledger = make_good_run().ledger
+    breached = ledger.model_copy(update={"totals": {**ledger.totals, name: 1}, "sound": False})
+    verdict = judge_run(make_run(ledger=breached))[0]
+    assert (verdict.state, verdict.word) == (State.BROKEN, "wrong")
+    assert verdict.sentence.startswith("1 request ")
+    unsound = judge_run(make_run(ledger=ledger.model_copy(update={"sound": False})))[0]
+    assert (unsound.state, unsound.sentence) == (State.BROKEN, "The ledger does not add up.")
 
 
 def test_a_run_without_any_acceptance_proves_nothing() -> None:
@@ -499,6 +527,19 @@ def test_a_stall_parts_corrected_from_uncorrected_and_is_remarked() -> None:
         remark.startswith("The accept p99 is ") and "from the intended time" in remark for remark in remarks
     )
     assert not any("intended time" in remark for remark in find_remarks(make_good_run()))
+
+
+def test_a_wait_that_is_short_beside_the_latency_is_not_remarked() -> None:
+    """Twenty milliseconds matter to an acceptance of two, not to an answer of two seconds."""
+    latency = make_good_run().latency
+    later = {
+        name: latency[name].model_copy(update={"p99": latency[name.removesuffix("_corrected")].p99 + 0.02})
+        for name in ("accept_corrected", "e2e_corrected")
+    }
+    remarks = [
+        each for each in find_remarks(make_run(latency={**latency, **later})) if "intended time" in each
+    ]
+    assert [remark.split(" p99 ")[0] for remark in remarks] == ["The accept"]
 
 
 def test_the_slowest_second_names_the_fault_behind_it() -> None:
@@ -701,9 +742,10 @@ def test_a_percentile_curve_reads_like_the_histogram(values: list[float], depths
     curve = read_curve(histogram.to_distribution(), ordered)
     for depth, value in zip(ordered, curve, strict=True):
         beyond = len(values) * 10**-depth
+        assert beyond < 1 + 1e-6 if value is None else beyond > 1 - 1e-6
         if value is None:
-            assert beyond < 1
-        elif abs(beyond - round(beyond)) > 1e-4:
+            continue
+        if abs(beyond - round(beyond)) > 1e-4:
             assert value == histogram.percentile(1 - 10**-depth)
 
 
