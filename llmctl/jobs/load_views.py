@@ -60,7 +60,7 @@ def _render_live(referee: Referee, plan: LoadPlan) -> Group:
         f"rejected {figures.total('rejected'):,}"
     )
     lines = [head, counts]
-    slices = figures.slices(SPARK_SLICES)
+    slices = figures.slices(SPARK_SLICES)[:-1]  # the last one is not full yet
     if slices:
         values = [each.called_back / figures.slice_seconds for each in slices]
         lines.append(Text.assemble("callbacks/s ", (_spark(values), "cyan"), f" {values[-1]:,.0f}"))
@@ -186,5 +186,6 @@ def _say_rest(document: RunDocument) -> Text:
     if service.cpu_seconds_per_request is not None:
         said.append(f"service {service.cpu_seconds_per_request * 1000:.2f} ms CPU a request")
     if document.faults:
-        said.append(f"{len(document.faults)} faults injected")
+        count = len(document.faults)
+        said.append(f"{count} fault{'' if count == 1 else 's'} injected")
     return Text(" · ".join(said), style=DIM)

@@ -135,7 +135,7 @@ class Slices:
 
     def at(self, moment: float) -> Tally:
         """The tally of the slice of a moment, to be added to."""
-        place = math.floor(moment / self._seconds)
+        place = int(moment // self._seconds)
         if place not in self._tallies:
             place = self._begin(moment)
         self._open.add(place)
@@ -143,7 +143,7 @@ class Slices:
 
     def find(self, moment: float) -> Tally:
         """The same to be looked at; an empty one where nothing happened."""
-        return self._tallies.get(math.floor(moment / self._seconds)) or Tally()
+        return self._tallies.get(int(moment // self._seconds)) or Tally()
 
     def coarsen_to(self, seconds: float) -> None:
         """Makes them at least so wide."""
@@ -152,7 +152,7 @@ class Slices:
 
     def _begin(self, moment: float) -> int:
         while True:
-            place = math.floor(moment / self._seconds)
+            place = int(moment // self._seconds)
             first, last = min(self._tallies, default=place), max(self._tallies, default=place)
             if max(last, place) - min(first, place) < self._most:
                 break
