@@ -204,7 +204,7 @@ def load(
         raise UsageProblem(f"{str(problem)[:1].upper()}{str(problem)[1:].rstrip('.')}.") from None
     order = LoadOrder(
         plan=plan,
-        running=_find_running(context, url, bootstrap_servers, token),
+        running=find_running(context, url, bootstrap_servers, token),
         scenario=scenario,
         admin_token=admin_token,
         report=None if report is None else report.absolute(),
@@ -212,7 +212,7 @@ def load(
     run(load_and_report(order, open_terminal(output)))
 
 
-def _find_running(
+def find_running(
     context: typer.Context, url: str | None, bootstrap_servers: str | None, token: str | None
 ) -> Target | None:
     """The system that was named in words, None for a stack of our own. A context alone names none: it may be

@@ -13,6 +13,7 @@ from llmctl.commands.capacity import capacity
 from llmctl.commands.compare import compare
 from llmctl.commands.load import load
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
+from llmctl.commands.sweep import sweep
 from llmctl.exits import Failed, Unreachable, UsageProblem
 from llmctl.loop import run
 from llmctl.render.tables import cell
@@ -32,6 +33,7 @@ broker = typer.Typer(
     no_args_is_help=False,
 )
 app.command()(load)
+app.command()(sweep)
 app.command()(compare)
 app.command()(capacity)
 app.add_typer(broker, name="broker")

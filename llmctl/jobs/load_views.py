@@ -129,16 +129,16 @@ def _make_latency_table(document: RunDocument) -> Any:
             continue
         other = document.latency.get(corrected) if corrected else None
         table.add_row(
-            cell(title), *(cell(text) for text in _spread(found)), cell(other and _say_time(other.p99))
+            cell(title), *(cell(text) for text in _spread(found)), cell(other and say_time(other.p99))
         )
     return table
 
 
 def _spread(found: Distribution) -> tuple[str, ...]:
-    return tuple(_say_time(value) for value in (found.p50, found.p90, found.p99, found.p999, found.max))
+    return tuple(say_time(value) for value in (found.p50, found.p90, found.p99, found.p999, found.max))
 
 
-def _say_time(seconds: float) -> str:
+def say_time(seconds: float) -> str:
     return f"{seconds * 1000:.1f}ms" if seconds < 0.1 else format_duration(seconds)
 
 
@@ -150,7 +150,7 @@ def _say_threshold(threshold: ThresholdResult) -> Text:
 def _say_value(value: float, unit: str) -> str:
     match unit:
         case "s":
-            return _say_time(value)
+            return say_time(value)
         case "%":
             return f"{value:.2%}"
         case "/s":
@@ -182,7 +182,7 @@ def _say_rest(document: RunDocument) -> Text:
     if service.peak_queue_depth is not None:
         said.append(f"deepest queue {service.peak_queue_depth:,}")
     if service.drain_seconds is not None:
-        said.append(f"drained in {_say_time(service.drain_seconds)}")
+        said.append(f"drained in {say_time(service.drain_seconds)}")
     if service.cpu_seconds_per_request is not None:
         said.append(f"service {service.cpu_seconds_per_request * 1000:.2f} ms CPU a request")
     if document.faults:

@@ -94,18 +94,27 @@ class _System:
 
 async def load_and_report(order: LoadOrder, terminal: Terminal) -> None:
     """Runs the load and says the verdict; the exception that ends it carries the exit code."""
-    order = _complete(order)
+    document = await run_load(order, obey_signals(), terminal)
+    show_run(document, terminal, order.report)
+    _judge(document, order.report)
+
+
+def obey_signals() -> Ending:
+    """The wish to end early, which Ctrl-C and SIGTERM express from here on."""
     ending = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ending.ask)
+    return ending
+
+
+async def run_load(order: LoadOrder, ending: Ending, terminal: Terminal) -> RunDocument:
+    """Runs a load, with a stack of its own where no system was named; Failed where that cannot be done."""
     try:
-        document = await _run(order, ending, terminal)
+        return await _run(_complete(order), ending, terminal)
     except BaseExceptionGroup as problems:
         raise _translate(first_problem(problems)) from problems
     except _TROUBLE as problem:
         raise _translate(problem) from problem
-    show_run(document, terminal, order.report)
-    _judge(document, order.report)
 
 
 def _complete(order: LoadOrder) -> LoadOrder:

@@ -178,6 +178,32 @@ async def test_a_kill_in_the_run_loses_nothing() -> None:
     assert code in {0, 6}
 
 
+async def run_sweep(*words: str) -> tuple[int, list[dict[str, Any]], str]:
+    code, out, err = await end(await start_load("simulate", "sweep", "--duration", "1s", *words))
+    return code, [json.loads(line) for line in out.splitlines()], err
+
+
+async def test_a_sweep_says_the_highest_rate_that_holds(bad_service: Callable[..., tuple[str, ...]]) -> None:
+    """It doubles the rate until a step fails or there is no more to try."""
+    code, (*steps, verdict), err = await run_sweep(
+        "--from", "20/s", "--to", "50/s", "--threshold", "accept:p99 < 5s", *bad_service()
+    )
+
+    assert code == 0, err
+    assert [step["rate_per_second"] for step in steps] == [20, 40, 50]
+    assert verdict == {"highest_per_second": 50, "failed_per_second": None}
+
+
+async def test_a_sweep_in_which_nothing_holds_exits_4(bad_service: Callable[..., tuple[str, ...]]) -> None:
+    """The service is too slow for any rate."""
+    code, _, err = await run_sweep(
+        "--from", "20/s", "--threshold", "accept:p99 < 200ms", *bad_service("--delay-seconds", "0.4")
+    )
+
+    assert code == 4
+    assert "Not even 20/s meets accept:p99 < 200ms" in err
+
+
 async def test_ctrl_c_ends_early_and_still_reports(tmp_path: Path) -> None:
     """Exit 130, and the report holds what was measured until then."""
     process = await start_load(

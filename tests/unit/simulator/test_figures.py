@@ -356,6 +356,14 @@ def test_slices_do_not_depend_on_the_order_of_events(
     assert shuffled.latency() == in_order.latency()
 
 
+def test_slices_are_packed_when_they_are_over() -> None:
+    """Only the last few seconds keep their histograms ready to count."""
+    figures = make(100.0)
+    for second in range(100):
+        serve(figures, float(second), answer(float(second), 0.2))
+    assert sum(bool(tally._histograms) for _, tally in figures._slices) <= 18
+
+
 def test_an_event_that_comes_very_late_still_finds_its_slice() -> None:
     """Also where that was packed long ago."""
     figures = make(100.0)
