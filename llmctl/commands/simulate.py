@@ -42,9 +42,11 @@ app.add_typer(broker, name="broker")
 @app.command()
 def provider(
     port: Annotated[int, typer.Option(min=0, max=MAX_PORT, metavar="PORT", help="0 is any free one.")] = 8089,
-    scenario: Annotated[str, typer.Option(metavar="NAME", help="How it behaves.")] = "calm",
+    scenario: Annotated[
+        str, typer.Option(metavar="FILE|NAME", help="How it behaves: a preset, or a TOML file of yours.")
+    ] = "calm",
 ) -> None:
-    """Run a fake provider that judges the essays of the fixtures, with OpenAI's API under /v1."""
+    """Run a fake provider that judges real essays: OpenAI, Anthropic, Google and OpenRouter in one."""
     _become("simulator.provider", "--port", str(port), "--scenario", scenario)
 
 
