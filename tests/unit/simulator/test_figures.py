@@ -217,6 +217,9 @@ def test_what_cannot_be_judged_counts_on_neither_side() -> None:
     serve(figures, 1.0, answer(1.0, publish=0.5))
     serve(figures, 1.0, answer(1.0))
     assert (figures.goodput, figures.total("unjudged")) == (0.5, 1)
+    lost_accept = make(10.0, "accept:max < 100ms")
+    serve(lost_accept, 1.0, answer(1.0, sent_at=None))
+    assert (lost_accept.goodput, lost_accept.total("unjudged")) == (None, 1)
     serve(figures, 1.0, answer(1.0, 3.0))
     assert (figures.goodput, figures.total("unjudged")) == (pytest.approx(1 / 3), 1)
     assert figures.error_rate == 0.0
@@ -436,6 +439,14 @@ def test_every_metric_of_latency_can_be_read_in_every_way() -> None:
     assert read(figures, "e2e:rate > 1/s") == 10.0
     assert read(figures, "rate.accepted > 1/s") == 10.0
     assert (read(figures, "goodput > 1%"), read(figures, "error_rate < 1%")) == (1.0, 0.0)
+
+
+def test_a_latency_is_read_by_an_aggregate() -> None:
+    """There is no figure without."""
+    figures = make()
+    serve(figures, 1.0, answer(1.0))
+    with pytest.raises(ValueError, match="cannot be summarized as None"):
+        figures.read("e2e", None)
 
 
 def test_depths_are_those_since_the_active_phase_began() -> None:

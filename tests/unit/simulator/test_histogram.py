@@ -70,6 +70,12 @@ def test_count_sum_and_extremes_are_exact(values: list[float]) -> None:
     assert histogram.mean == pytest.approx(histogram.sum / len(values))
 
 
+@pytest.mark.parametrize("value", [0.29, 0.057, 1e-9])
+def test_the_sum_of_one_value_is_that_value(value: float) -> None:
+    """Nanoseconds are rounded, not cut off: 0.057 * 1e9 is a little less than 57 million."""
+    assert record_all([value]).sum == value
+
+
 @given(seconds, st.integers(1, 1000))
 def test_a_count_stands_for_so_many_records(value: float, count: int) -> None:
     """Recording a value several times at once is recording it several times."""
@@ -150,7 +156,8 @@ def test_what_is_no_number_of_seconds_is_refused(value: float) -> None:
 
 def test_nothing_recorded_has_no_figures() -> None:
     """An empty histogram says so instead of inventing a zero."""
-    empty = Histogram()
+    empty = Histogram.from_buckets([], mean=0.0, greatest=0.0)
+    assert empty == Histogram()
     assert (empty.count, empty.sum) == (0, 0.0)
     for ask in (
         lambda: empty.percentile(0.5),

@@ -95,6 +95,11 @@ def test_it_is_written_in_one_way(text: str, canonical: str) -> None:
     assert str(parse_threshold(text)) == canonical
 
 
+def test_a_bound_that_has_no_plain_text_is_told_in_full() -> None:
+    """A third is none that anybody can write."""
+    assert str(Threshold("e2e", Aggregate.P99, Operator.LESS, 1 / 3)) == "e2e:p99 < 0.3333333333333333s"
+
+
 numbers = st.one_of(
     st.integers(0, 999_999_999).map(str),
     st.decimals(0, 999_999_999, places=6, allow_nan=False).map(str),
