@@ -20,6 +20,7 @@ from simulator.load.run_document import (
     LedgerFigures,
     RunDocument,
     ServiceFigures,
+    Slice,
     ThresholdResult,
     Validity,
 )
@@ -27,6 +28,7 @@ from simulator.load.thresholds import Aggregate, Series
 from simulator.load.validity import judge_validity
 
 MOST_EXAMPLES = 20
+_COUNTS = ("intended", "sent", "accepted", "rejected", "called_back", "failed")
 
 
 class RunExit(IntEnum):
@@ -65,10 +67,7 @@ class RunMetrics:
         return count / self.figures.active_seconds if aggregate is Aggregate.RATE else float(count)
 
     def series(self, metric: str, aggregate: Aggregate | None) -> Series:
-        """The same, slice by slice; nothing for what is one figure for the whole run."""
-        value = self.read(metric, aggregate) if metric == "cpu_per_request" else None
-        if metric == "cpu_per_request":
-            return [] if value is None else [(0.0, value)]
+        """The same, slice by slice."""
         return self.figures.series(metric, aggregate)
 
 
@@ -106,7 +105,8 @@ def write_document(
         latency=figures.latency(),
         goodput=figures.goodput or 0.0,
         error_rate=figures.error_rate or 0.0,
-        slices=figures.slices(),
+        slices=_write_slices(figures),
+        slice_seconds=figures.slice_seconds,
         faults=tuple(sorted(findings.faults, key=lambda mark: mark.begins)),
         service=service,
         thresholds=thresholds,
@@ -128,6 +128,17 @@ def _judge(
     if not all(threshold.met for threshold in thresholds):
         return RunExit.THRESHOLD
     return RunExit.DONE
+
+
+def _write_slices(figures: Figures) -> tuple[Slice, ...]:
+    """The slices with their counts per second."""
+    width = figures.slice_seconds
+    if width == 1:
+        return figures.slices()
+    return tuple(
+        each.model_copy(update={name: round(getattr(each, name) / width) for name in _COUNTS})
+        for each in figures.slices()
+    )
 
 
 def _describe_ledger(ledger: Ledger, report: LedgerReport) -> LedgerFigures:

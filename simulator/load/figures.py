@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from simulator.load.metrics import find_error_rate, find_goodput, follow_metric, read_metric, summarize
 from simulator.load.run_document import LATENCIES, Distribution, Slice
-from simulator.load.slices import Slices, Tally, TallyRow
+from simulator.load.slices import Slices, Tally
 from simulator.load.thresholds import Aggregate, Series, Threshold
 from simulator.load.validity import GeneratorFigures
 
@@ -89,18 +89,8 @@ class ServiceReading:
         )
 
 
-@dataclass(frozen=True)
-class FiguresPart:
-    """What a process measured, as plain data: from JSON it is read by `FiguresPart(**json.loads(text))`."""
-
-    slice_seconds: float
-    totals: TallyRow
-    slices: Sequence[tuple[float, TallyRow]]
-    """Each with the moment when it begins."""
-
-
 class Figures:
-    """Collects what a run, or one process of it, measures."""
+    """Collects what a run measures."""
 
     def __init__(
         self, active_seconds: float, thresholds: Sequence[Threshold] = (), *, most_slices: int = MOST_SLICES
@@ -175,20 +165,6 @@ class Figures:
         """The active phase ended earlier than it was to; ValueError where it had not begun."""
         _require_time(at)
         self._active_seconds = min(self._active_seconds, at)
-
-    def take_part(self) -> FiguresPart:
-        """All that was measured since the last call, which is then forgotten here."""
-        slices = [(at, tally.to_row()) for at, tally in self._slices]
-        part = FiguresPart(self._slices.seconds, self._totals.to_row(), slices)
-        self._totals, self._slices = Tally(), Slices(self._most_slices)
-        return part
-
-    def fold(self, part: FiguresPart) -> None:
-        """Takes in what another process measured, as if it had been measured here."""
-        self._slices.coarsen_to(part.slice_seconds)
-        self._totals.merge(part.totals)
-        for at, row in part.slices:
-            self._slices.at(at).merge(row)
 
     @property
     def active_seconds(self) -> float:

@@ -161,7 +161,7 @@ class Referee:
                     for helper in helpers:
                         helper.cancel()
             finally:
-                self._tell_rest()
+                self._tell_rest(was_ended=ending.sending.is_set())
                 self._file.close()
                 await probe.close()
         return Course(
@@ -344,10 +344,12 @@ class Referee:
         for story in self._file.take_due(time.monotonic()):
             self._file.write(story, self._judge(story))
 
-    def _tell_rest(self) -> None:
-        """What is still without an end is told as it stands."""
+    def _tell_rest(self, *, was_ended: bool) -> None:
+        """What is still without an end is told as it stands; where the run `was_ended`, that is why."""
         assert self._file is not None
         for submit in (*self._open.values(), *self._doubtful.values()):
+            if was_ended:
+                self.figures.cancelled(submit.intended - self._begin)
             self._file.add(Story(submit, None, 0.0))
         for story in self._file.take_due(float("inf")):
             self._file.write(story, self._judge(story))

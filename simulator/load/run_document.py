@@ -51,7 +51,7 @@ class Distribution(Kept):
 
 
 class Slice(Kept):
-    """One second of a run. Rates are per second; what the service said is None where it did not answer."""
+    """A stretch of a run, a second as a rule. Counts are per second; what the service did not say is None."""
 
     at: float
     """Its beginning."""
@@ -171,6 +171,8 @@ class RunDocument(Kept):
     error_rate: float
     """The share of intended requests that were rejected, failed or never answered, 0 to 1."""
     slices: tuple[Slice, ...]
+    slice_seconds: float = 1.0
+    """How wide they are: one second, and more in a run of hours."""
     faults: tuple[FaultMark, ...] = ()
     service: ServiceFigures = Field(default_factory=ServiceFigures)
     thresholds: tuple[ThresholdResult, ...] = ()

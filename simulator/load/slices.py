@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from simulator.load.histogram import Histogram
 
 _OPEN_SLICES = 16
-"""Events come a little out of order; older slices are packed, which takes a fourth of the memory."""
+"""Events come a little out of order; older slices are packed, which takes a third of the memory."""
 
 TallyRow = tuple[Mapping[str, int], Mapping[str, Sequence[float]], Mapping[str, Sequence[float]]]
 """A tally as plain data: counts, packed histograms, and gauges as total, readings, greatest; each by name."""
@@ -144,11 +144,6 @@ class Slices:
     def find(self, moment: float) -> Tally:
         """The same to be looked at; an empty one where nothing happened."""
         return self._tallies.get(int(moment // self._seconds)) or Tally()
-
-    def coarsen_to(self, seconds: float) -> None:
-        """Makes them at least so wide."""
-        while self._seconds < seconds:
-            self._coarsen()
 
     def _begin(self, moment: float) -> int:
         while True:

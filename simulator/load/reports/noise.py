@@ -183,7 +183,7 @@ def list_active(run: RunDocument) -> list[Slice]:
     active = find_active(run)
     if active is None:
         return list(run.slices)
-    return [each for each in run.slices if active.begins <= each.at <= active.ends - 1]
+    return [each for each in run.slices if active.begins <= each.at <= active.ends - run.slice_seconds]
 
 
 def _list_undisturbed(run: RunDocument) -> list[Slice]:

@@ -26,6 +26,7 @@ _MEBIBYTE = 2.0**20
 class Timeline:
     """What all charts over time share."""
 
+    slice_seconds: float
     slices: tuple[Slice, ...]
     scale: Scale
     columns: tuple[tuple[int, int], ...]
@@ -53,9 +54,10 @@ def make_timeline(document: RunDocument) -> Timeline | None:
     slices = document.slices
     if not slices:
         return None
-    scale = choose_time_scale(slices[0].at, slices[-1].at + 1)
+    scale = choose_time_scale(slices[0].at, slices[-1].at + document.slice_seconds)
     return Timeline(
         slices=slices,
+        slice_seconds=document.slice_seconds,
         scale=scale,
         columns=cut_columns(len(slices)),
         shades=tuple(
@@ -167,7 +169,8 @@ def _draw(
     name, title, unit = named
     known = [value for _, values, _ in lines for value in values if value is not None]
     middles = [
-        (timeline.slices[first].at + timeline.slices[end - 1].at + 1) / 2 for first, end in timeline.columns
+        (timeline.slices[first].at + timeline.slices[end - 1].at + timeline.slice_seconds) / 2
+        for first, end in timeline.columns
     ]
     return Chart(
         name=name,

@@ -1,19 +1,18 @@
 """Figures count what was intended in the active phase, show everything in slices, and stay small."""
 
-import json
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.load.figures import Callback, Figures, FiguresPart, ServiceReading
+from simulator.load.figures import Callback, Figures, ServiceReading
 from simulator.load.histogram import RELATIVE_ERROR
 from simulator.load.run_document import LATENCIES
-from simulator.load.thresholds import METRICS, Aggregate, MetricSource, parse_threshold
+from simulator.load.thresholds import METRICS, MetricSource, parse_threshold
 
 CLOSE = 1.01 * RELATIVE_ERROR
 
@@ -381,40 +380,6 @@ def test_an_event_that_comes_very_late_still_finds_its_slice() -> None:
 # --- between processes ---
 
 
-@given(st.lists(st.lists(moments, max_size=20), max_size=4), st.integers(2, 30), st.integers(2, 30))
-def test_folding_parts_is_measuring_all_in_one(
-    batches: list[list[tuple[float, float, bool]]], most: int, most_at_worker: int
-) -> None:
-    """Through JSON or pickle; also where a worker's slices are coarser or finer."""
-    limits = ("e2e:p99 < 4s", "queue_wait:p99 < 1s for 3s")
-    whole, parent = make(60.0, *limits, most_slices=most), make(60.0, *limits, most_slices=most)
-    worker = make(60.0, *limits, most_slices=most_at_worker)
-    for place, batch in enumerate(batches):
-        for intended_at, e2e, success in batch:
-            for figures in (whole, worker):
-                callback = answer(intended_at, e2e, success=success, queue_wait=e2e / 2)
-                serve(figures, intended_at, callback)
-                figures.observe_service(intended_at, ServiceReading(queue_depth=int(10 * e2e)))
-        part = worker.take_part()
-        sent = json.loads(json.dumps(asdict(part))) if place % 2 else asdict(pickle.loads(pickle.dumps(part)))
-        parent.fold(FiguresPart(**sent))
-    assert parent.latency() == whole.latency()
-    assert (parent.goodput, parent.error_rate, parent.peaks) == (whole.goodput, whole.error_rate, whole.peaks)
-    assert parent.achieved_per_second == whole.achieved_per_second
-    if parent.slice_seconds == whole.slice_seconds:
-        assert parent.slices() == whole.slices()
-        for metric in ("queue_wait", "queue.depth"):
-            assert parent.series(metric, Aggregate.P99) == whole.series(metric, Aggregate.P99)
-
-
-def test_a_part_is_told_once() -> None:
-    """What was taken is forgotten."""
-    figures = make()
-    serve(figures, 1.0, answer(1.0))
-    figures.take_part()
-    assert (figures.slices(), figures.latency(), figures.total("intended")) == ((), {}, 0)
-
-
 # --- metrics ---
 
 
@@ -554,7 +519,7 @@ def test_memory_does_not_grow_with_the_run() -> None:
             for number in range(each):
                 moment = second + number / each
                 serve(figures, moment, answer(moment, 0.1 + 0.1 * number / each))
-        return len(pickle.dumps(figures.take_part()))
+        return len(pickle.dumps(figures))
 
     assert weigh(320, 50) < 2.5 * weigh(32, 50)
     assert weigh(32, 500) < 2.5 * weigh(32, 50)

@@ -70,9 +70,9 @@ def test_count_sum_and_extremes_are_exact(values: list[float]) -> None:
     assert histogram.mean == pytest.approx(histogram.sum / len(values))
 
 
-@pytest.mark.parametrize("value", [0.29, 0.057, 1e-9])
+@pytest.mark.parametrize("value", [0.001001, 1.0, 1e-9])
 def test_the_sum_of_one_value_is_that_value(value: float) -> None:
-    """Nanoseconds are rounded, not cut off: 0.057 * 1e9 is a little less than 57 million."""
+    """Nanoseconds are rounded, not cut off: 0.001001 * 1e9 is a little less than 1,001,000."""
     assert record_all([value]).sum == value
 
 
