@@ -191,6 +191,9 @@ async def test_openapi_document_describes_every_route(
     docs = await client.get("/docs")
 
     assert set(document["paths"]) == {
+        "/admin/v1/providers",
+        "/admin/v1/providers/{name}/hold",
+        "/admin/v1/providers/{name}/release",
         "/api/v1/comparison",
         "/api/v1/providers",
         "/healthz",
