@@ -44,7 +44,6 @@ class BodyOptions:
     callback_topics: Sequence[str]
     """Taken in turn."""
     provider_override: LLMProviderType | None = None
-    priority: int | None = None
 
 
 class EssayBodies:
@@ -92,7 +91,5 @@ def _begin_body(line: bytes, options: BodyOptions) -> bytes:
     metadata = document.pop("metadata")
     if options.provider_override is not None:
         document["llm_config_overrides"] = {"provider_override": options.provider_override.value}
-    if options.priority is not None:
-        document["priority"] = options.priority
     document["metadata"] = {**metadata, "run_id": options.run_id, "number": 0}
     return orjson.dumps(document).removesuffix(b"0}}")

@@ -15,7 +15,6 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.contracts.enums import LLMProviderType
-from service.contracts.requests import MAX_PRIORITY
 from simulator.load.histogram import Histogram
 from simulator.load.submits import Submit
 
@@ -42,7 +41,6 @@ class WorkerPlan(Message):
     seed: int
     token: str | None = None
     provider_override: LLMProviderType | None = None
-    priority: int | None = Field(default=None, ge=0, le=MAX_PRIORITY)
     max_outstanding: int = Field(default=2000, gt=0)
     """Open HTTP requests, and connections for them."""
     answer_timeout_seconds: float = Field(default=30.0, gt=0)
@@ -68,20 +66,6 @@ class Release(Message):
     at: float
 
 
-class Pause(Message):
-    """Nothing that is due after this moment is sent until further notice."""
-
-    order: Literal["pause"] = "pause"
-    at: float
-
-
-class Resume(Message):
-    """The pause ends at this moment; the rest of the schedule has moved by its length."""
-
-    order: Literal["resume"] = "resume"
-    at: float
-
-
 class Stop(Message):
     """Nothing that is due after this moment is sent; what is still open at `finish_by` is given up."""
 
@@ -90,7 +74,7 @@ class Stop(Message):
     finish_by: float
 
 
-Order = Begin | Release | Pause | Resume | Stop
+Order = Begin | Release | Stop
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="order")])
 

@@ -87,7 +87,7 @@ def write_document(
     """The run as it is kept; `configuration` is what was asked for, without secrets."""
     figures, course = findings.figures, findings.course
     report = findings.ledger.report()
-    service = _describe_service(findings, report)
+    service = _describe_service(findings)
     metrics = RunMetrics(figures, report, service.cpu_seconds_per_request)
     thresholds = tuple(threshold.evaluate(metrics) for threshold in plan.thresholds)
     validity = judge_validity(figures.generator_figures(course.busiest_cpu_share))
@@ -158,11 +158,12 @@ def _describe_ledger(ledger: Ledger, report: LedgerReport) -> LedgerFigures:
     )
 
 
-def _describe_service(findings: Findings, report: LedgerReport) -> ServiceFigures:
+def _describe_service(findings: Findings) -> ServiceFigures:
     peaks, course = findings.figures.peaks, findings.course
     per_request = None
-    if course.service_cpu_seconds is not None and report.accepted:
-        per_request = course.service_cpu_seconds / report.accepted
+    accepted = findings.figures.total("accepted")  # the warm-up's requests are in neither figure
+    if course.service_cpu_seconds is not None and accepted:
+        per_request = course.service_cpu_seconds / accepted
     return ServiceFigures(
         peak_queue_depth=peaks.queue_depth,
         peak_outbox_depth=peaks.outbox_depth,

@@ -104,7 +104,6 @@ class Figures:
         self._limits = tuple(each for each in thresholds if each.limits_each)
         watched = {each.metric for each in thresholds if each.for_seconds is not None}
         self._sliced = frozenset({*SLICED, *watched.intersection(LATENCIES)})
-        self._most_slices = most_slices
         self._totals = Tally()
         self._slices = Slices(most_slices)
 

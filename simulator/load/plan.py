@@ -34,7 +34,6 @@ class LoadPlan:
     """How long is listened for second callbacks after that."""
     late_after_seconds: float | None = None
     provider: LLMProviderType | None = None
-    priority: int | None = None
     max_outstanding: int = 2000
     requests_file: Path | None = None
     """Where a line about each request goes, compressed."""
@@ -72,6 +71,5 @@ class LoadPlan:
             seed=self.seed,
             token=token,
             provider_override=self.provider,
-            priority=self.priority,
             max_outstanding=self.max_outstanding,
         )

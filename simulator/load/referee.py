@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from simulator.load.dispatch import Pulse, WorkerBatch
+from simulator.load.dispatch import WorkerBatch
 from simulator.load.figures import Callback, Figures, ServiceReading
 from simulator.load.injector import FaultInjector
 from simulator.load.ledger import Ambiguous, Ledger
@@ -99,7 +99,6 @@ class Referee:
         # A single burst takes no time; its active phase is the second in which it is sent.
         self.figures = Figures(max(plan.shape.seconds, 1.0), plan.thresholds)
         self.phase = Phase.PREFLIGHT
-        self.pulses: dict[int, Pulse] = {}
         self._begin = 0.0
         self._begin_wall = 0.0
         self._spans: list[Span] = []
@@ -111,15 +110,14 @@ class Referee:
         """Requests of which nobody knows whether they were accepted, by correlation id."""
         self._file: RequestsFile | None = None
         self._workers: Workers | None = None
-        self._cpu_at_begin: dict[int, float] = {}
-        self._own_cpu_at_begin = 0.0
+        self._cpu_marks: dict[int, tuple[float, float]] = {}
+        """When each process of the generator was looked at first, and its CPU seconds then."""
         self._cpu_shares: dict[int, float] = {}
         self._target = 0
         """How many requests a closed loop is to keep outstanding now."""
         self._withheld = 0
         """How many places of a closed loop are not filled again, for its target has become smaller."""
-        self._uses: list[ProcessUse] = []
-        self._service_cpu_seconds = 0.0
+        self._service_cpu_seconds: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -169,7 +167,7 @@ class Referee:
             spans=tuple(self._spans),
             busiest_cpu_share=max(self._cpu_shares.values(), default=0.0),
             drain_seconds=drain_seconds,
-            service_cpu_seconds=self._service_cpu_seconds if self._uses else None,
+            service_cpu_seconds=self._service_cpu_seconds,
             interrupted=ending.sending.is_set(),
         )
 
@@ -209,8 +207,6 @@ class Referee:
         if self._plan.warm_up_seconds:
             self._note(Phase.WARM_UP, -self._plan.warm_up_seconds, 0.0)
         self.phase = Phase.ACTIVE
-        self._cpu_at_begin = {worker: pulse.cpu_seconds for worker, pulse in self.pulses.items()}
-        self._own_cpu_at_begin = time.process_time()
 
     async def _end_early(self, workers: Workers, ending: Ending) -> None:
         await ending.sending.wait()
@@ -255,9 +251,9 @@ class Referee:
     # --- what arrives ---
 
     def _take_batch(self, batch: WorkerBatch) -> None:
-        self.pulses[batch.worker] = batch.pulse
-        if self.phase is Phase.ACTIVE and self.seconds > 0:
-            self._judge_cpu(batch)
+        if self.phase is Phase.ACTIVE:
+            self._judge_cpu(batch.worker, batch.at, batch.pulse.cpu_seconds)
+            self._judge_cpu(REFEREE, time.monotonic(), time.process_time())
         for submit in batch.submits:
             self._take_submit(submit)
         self._write_due()
@@ -362,14 +358,11 @@ class Referee:
     def _note(self, phase: Phase, begins: float, ends: float) -> None:
         self._spans.append(Span(name=phase.value, begins=begins, ends=max(begins, ends)))
 
-    def _judge_cpu(self, batch: WorkerBatch) -> None:
-        """The generator's own use of CPU since second 0, by its busiest process."""
-        elapsed = self.seconds
-        if elapsed < PROBE_EVERY_SECONDS:
-            return  # too short to tell
-        begun = self._cpu_at_begin.setdefault(batch.worker, batch.pulse.cpu_seconds)
-        self._cpu_shares[batch.worker] = (batch.pulse.cpu_seconds - begun) / elapsed
-        self._cpu_shares[REFEREE] = (time.process_time() - self._own_cpu_at_begin) / elapsed
+    def _judge_cpu(self, process: int, at: float, cpu_seconds: float) -> None:
+        """How much of a core a process of the generator has taken since the active phase began."""
+        marked_at, marked = self._cpu_marks.setdefault(process, (at, cpu_seconds))
+        if at - marked_at >= PROBE_EVERY_SECONDS:  # else it is too short to tell
+            self._cpu_shares[process] = (cpu_seconds - marked) / (at - marked_at)
 
     async def _probe(self, probe: ServiceProbe) -> None:
         """Asks the service how it is, once a second, as long as the run goes on."""
@@ -380,14 +373,12 @@ class Referee:
             pid = self._where.service_pid()
             use = None if pid is None else read_process(pid)
             cpu_percent = None
-            if use is not None:
-                self._uses.append(use)
-                del self._uses[:-1]
-                if before is not None and use.cpu_seconds >= before.cpu_seconds and use.at > before.at:
-                    spent = use.cpu_seconds - before.cpu_seconds
-                    cpu_percent = 100 * spent / (use.at - before.at)
-                    if self.seconds > 0:
-                        self._service_cpu_seconds += spent
+            # A process that was killed and started again begins at 0: what it took in between is not known.
+            if use and before and use.cpu_seconds >= before.cpu_seconds and use.at > before.at:
+                spent = use.cpu_seconds - before.cpu_seconds
+                cpu_percent = 100 * spent / (use.at - before.at)
+                if self.seconds > 0:
+                    self._service_cpu_seconds = (self._service_cpu_seconds or 0.0) + spent
             before = use
             self.figures.observe_service(
                 self.seconds,

@@ -61,7 +61,6 @@ class Sender:
         self._open = 0
         self._unresolved: set[_Request] = set()
         self._resting: asyncio.Future[None] | None = None
-        self._paused_at = inf
         self._stop_at = inf
         self._is_abandoned = False
         self._is_closing = False
@@ -99,30 +98,18 @@ class Sender:
                 if self._is_abandoned:
                     await self._poster.close()
                     continue
-            if due is None or due > min(self._paused_at, self._stop_at):
+            if due is None or due > self._stop_at:
                 await self._rest(None)
             elif (ahead := due - time.monotonic()) > 0:
                 await self._rest(ahead)
             else:
-                self._send_due(time.monotonic(), BATCH)
+                self._send_due(time.monotonic())
                 await asyncio.sleep(0)
 
     def wake(self) -> None:
         """Looks again at what is due."""
         if self._resting is not None and not self._resting.done():
             self._resting.set_result(None)
-
-    def pause(self, at: float) -> None:
-        """Sends nothing that is due after that moment, until `resume`."""
-        self._paused_at = min(self._paused_at, at)
-
-    def resume(self, at: float) -> None:
-        """Goes on: what was still to come then comes later by the length of the pause."""
-        if self._paused_at < inf:
-            self._send_due(self._paused_at, None)
-            self._arrivals.hold(self._paused_at, at)
-            self._paused_at = inf
-            self.wake()
 
     def stop(self, at: float, finish_by: float) -> None:
         """Sends nothing that is due after that moment; what is open then is given up at `finish_by`."""
@@ -149,11 +136,14 @@ class Sender:
             if timer is not None:
                 timer.cancel()
 
-    def _send_due(self, now: float, most: int | None) -> None:
-        until = min(now, self._paused_at, self._stop_at)
-        while most != 0 and (due := self._arrivals.next_due()) is not None and due <= until:
+    def _send_due(self, now: float) -> None:
+        """A batch at most, so that answers are heard between two of them."""
+        until = min(now, self._stop_at)
+        for _ in range(BATCH):
+            due = self._arrivals.next_due()
+            if due is None or due > until:
+                return
             self._start(self._arrivals.take(), due)
-            most = None if most is None else most - 1
 
     def _start(self, number: int, intended: float) -> None:
         now = time.monotonic()

@@ -20,9 +20,6 @@ class Arrivals(Protocol):
     def take(self) -> int:
         """The number of that one, which is then past."""
 
-    def hold(self, since: float, until: float) -> None:
-        """Moves what is due after `since` to where it belongs when nothing may be sent until `until`."""
-
 
 class Schedule:
     """Arrivals known beforehand; of several workers each takes every n-th."""
@@ -38,7 +35,7 @@ class Schedule:
         self._next = next(self._turns, None)
 
     def next_due(self) -> float | None:
-        """Its moment from the beginning, and what pauses added."""
+        """Its moment."""
         return None if self._next is None else self._begin + self._next[1]
 
     def take(self) -> int:
@@ -47,10 +44,6 @@ class Schedule:
         number = self._next[0]
         self._next = next(self._turns, None)
         return number
-
-    def hold(self, since: float, until: float) -> None:
-        """All that is left comes later by the length of the pause."""
-        self._begin += until - since
 
 
 class Releases:
@@ -77,10 +70,6 @@ class Releases:
         number = self._number
         self._number += self._step
         return number
-
-    def hold(self, since: float, until: float) -> None:
-        """What was released during a pause is due at its end."""
-        self._moments = deque(max(at, until) if at > since else at for at in self._moments)
 
 
 def _take_turns(chunks: Iterable[Sequence[float]], worker: int, workers: int) -> Iterator[tuple[int, float]]:

@@ -21,10 +21,8 @@ from simulator.load.bodies import BodyOptions, EssayBodies
 from simulator.load.dispatch import (
     MAX_LINE_BYTES,
     Begin,
-    Pause,
     Pulse,
     Release,
-    Resume,
     Stop,
     WorkerBatch,
     WorkerPlan,
@@ -107,7 +105,7 @@ class Worker:
         self._plan = plan
         self._output = output
         self._shape = read_traces(parse_shape(plan.shape))
-        options = BodyOptions(plan.run_id, plan.callback_topics, plan.provider_override, plan.priority)
+        options = BodyOptions(plan.run_id, plan.callback_topics, plan.provider_override)
         self._bodies = EssayBodies(options)
         limits = PostLimits(plan.max_outstanding, plan.answer_timeout_seconds, plan.connect_timeout_seconds)
         target = Target.parse(plan.url.rstrip("/") + PATH)
@@ -184,10 +182,6 @@ async def _follow(orders: asyncio.StreamReader, sender: Sender, arrivals: Arriva
             case Release(count=count, at=at) if isinstance(arrivals, Releases):
                 arrivals.add(count, at)
                 sender.wake()
-            case Pause(at=at):
-                sender.pause(at)
-            case Resume(at=at):
-                sender.resume(at)
             case Stop(at=at, finish_by=finish_by):
                 sender.stop(at, finish_by)
             case other:

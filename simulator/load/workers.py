@@ -14,9 +14,7 @@ from simulator.load.dispatch import (
     MAX_LINE_BYTES,
     Begin,
     Message,
-    Pause,
     Release,
-    Resume,
     Stop,
     WorkerBatch,
     WorkerPlan,
@@ -112,14 +110,6 @@ class Workers:
             if share:
                 self._order(child, Release(count=share, at=at))
         self._released += count
-
-    def pause(self) -> None:
-        """Sends nothing that is due from now on."""
-        self._order_all(Pause(at=time.monotonic()))
-
-    def resume(self) -> None:
-        """Goes on; what was still to come comes later by the length of the pause."""
-        self._order_all(Resume(at=time.monotonic()))
 
     def stop(self, finish_within_seconds: float) -> None:
         """Sends nothing that is due from now on; what is open so much later is given up as ambiguous.

@@ -233,33 +233,6 @@ async def test_a_stop_gives_up_what_is_never_answered(
     assert [submit.end for submit in submits] == [SubmitEnd.AMBIGUOUS] * 3
 
 
-async def test_a_pause_holds_all_workers(url: str) -> None:
-    """No moment of any schedule lies in the pause, and what comes after it is as much later."""
-    async with working(make_plan(url, "constant 50/s 1s"), 2) as workers:
-        workers.begin(begin := time.monotonic())
-        submits: list[Submit] = []
-        paused_at = resumed_at = None
-        async for batch in workers.batches():
-            submits += batch.submits
-            if paused_at is None and len(submits) >= 4:
-                paused_at = time.monotonic()
-                workers.pause()
-            elif paused_at is not None and resumed_at is None and time.monotonic() > paused_at + 0.4:
-                resumed_at = time.monotonic()
-                workers.resume()
-    assert paused_at is not None
-    assert resumed_at is not None
-    submits.sort(key=lambda submit: submit.number)
-    assert [submit.number for submit in submits] == list(range(50))
-    moved = [submit.intended - begin - submit.number / 50 for submit in submits]
-    length = resumed_at - paused_at
-    for submit, by in zip(submits, moved, strict=True):
-        wanted = length if submit.intended > paused_at + PUNCTUAL_SECONDS else 0.0
-        assert by == pytest.approx(wanted, abs=0.05)
-        assert submit.sent is not None
-        assert not paused_at + PUNCTUAL_SECONDS < submit.sent < resumed_at
-
-
 async def test_a_killed_worker_is_an_error_that_names_it(url: str) -> None:
     """What it had told is not lost; then the error comes, and the others end too."""
     async with working(make_plan(url, "constant 100/s 10m"), 3) as workers:

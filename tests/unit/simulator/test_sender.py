@@ -456,11 +456,10 @@ def test_correlation_ids_are_uuids_of_version_4(number: int, run_id: str) -> Non
     assert made.int & MAX_NUMBER == number
 
 
-def test_overrides_and_priority_go_into_each_body() -> None:
+def test_overrides_go_into_each_body() -> None:
     """As the contract names them."""
-    bodies = make_bodies(provider_override=LLMProviderType.ANTHROPIC, priority=7)
+    bodies = make_bodies(provider_override=LLMProviderType.ANTHROPIC)
     request = LLMComparisonRequest.model_validate_json(bodies.build(3).content)
-    assert request.priority == 7
     assert request.llm_config_overrides is not None
     assert request.llm_config_overrides.provider_override is LLMProviderType.ANTHROPIC
 
@@ -502,20 +501,6 @@ def test_workers_share_a_schedule_without_loss(pieces: list[list[float]], worker
             assert number not in taken
             taken[number] = due
     assert [taken[number] for number in range(len(taken))] == [begin + moment for moment in moments]
-
-
-def test_a_pause_moves_what_was_to_come() -> None:
-    """What was released meanwhile is due at its end; the rest of a schedule comes later by its length."""
-    schedule = Schedule([[0.0, 1.0, 3.0]], 100.0)
-    schedule.take()
-    schedule.hold(100.5, 110.0)
-    assert schedule.next_due() == 110.5
-    releases = Releases()
-    releases.add(1, 100.0)
-    releases.add(2, 105.0)
-    releases.hold(101.0, 110.0)
-    moments = [(releases.next_due(), releases.take()) for _ in range(3)]
-    assert moments == [(100.0, 0), (110.0, 1), (110.0, 2)]
 
 
 def test_workers_number_what_is_released_in_turn() -> None:
@@ -829,47 +814,6 @@ async def test_a_service_that_is_not_there_is_unreachable() -> None:
     async with asyncio.timeout(LIMIT_SECONDS), sending(gone, every(0.001, 5)) as run:
         await run.sender.run()
     assert [(submit.end, submit.attempts) for submit in run.submits] == [(SubmitEnd.UNREACHABLE, 1)] * 5
-
-
-async def test_a_pause_moves_the_schedule(wait_until: WaitUntil) -> None:
-    """Nothing is sent meanwhile; what was to come comes later by its length, and is not late for that."""
-    async with serving(accept) as server:
-        begin = time.monotonic()
-        async with sending(server.url, Schedule([[0.0, 0.1, 0.2]], begin)) as run:
-            run.sender.pause(begin + 0.05)
-            running = asyncio.create_task(run.sender.run())
-            await wait_until(lambda: time.monotonic() > begin + 0.25)
-            assert [asked.key for asked in server.asked] == ["run-0"]
-            run.sender.resume(begin + 0.35)
-            await running
-    assert [submit.intended - begin for submit in run.submits] == pytest.approx([0.0, 0.4, 0.5])
-    assert all(submit.sent is not None and submit.sent >= submit.intended for submit in run.submits)
-
-
-async def test_what_was_due_before_a_pause_is_not_moved() -> None:
-    """Even where it had not been sent yet when the pause began."""
-    async with serving(accept) as server:
-        begin = time.monotonic() - 1.0
-        async with sending(server.url, Schedule([[0.0, 0.5, 0.9]], begin)) as run:
-            run.sender.pause(begin + 0.6)
-            run.sender.resume(begin + 0.7)
-            await run.sender.run()
-    assert sorted(submit.intended - begin for submit in run.submits) == pytest.approx([0.0, 0.5, 1.0])
-
-
-async def test_a_pause_lets_only_that_go_out_that_was_due_before(wait_until: WaitUntil) -> None:
-    """Of what is overdue only what the pause came after is sent; then the sender rests, and does not spin."""
-    async with serving(accept) as server:
-        begin = time.monotonic() - 1.0
-        async with sending(server.url, Schedule([[0.0, 0.5, 0.9]], begin)) as run:
-            run.sender.pause(begin + 0.6)
-            running = asyncio.create_task(run.sender.run())
-            await wait_until(lambda: len(run.submits) == 2)
-            await wait_until(lambda: run.sender._resting is not None)
-            assert run.sender.sent == 2
-            run.sender.resume(begin + 0.7)
-            await running
-    assert sorted(submit.number for submit in run.submits) == [0, 1, 2]
 
 
 async def test_a_stop_lets_open_requests_end(wait_until: WaitUntil) -> None:
