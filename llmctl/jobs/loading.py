@@ -94,16 +94,22 @@ class _System:
 
 async def load_and_report(order: LoadOrder, terminal: Terminal) -> None:
     """Runs the load and says the verdict; the exception that ends it carries the exit code."""
-    document = await run_load(order, obey_signals(), terminal)
+    document = await run_load(order, obey_signals(terminal), terminal)
     show_run(document, terminal, order.report)
     _judge(document, order.report)
 
 
-def obey_signals() -> Ending:
+def obey_signals(terminal: Terminal) -> Ending:
     """The wish to end early, which Ctrl-C and SIGTERM express from here on."""
     ending = Ending()
+
+    def obey() -> None:
+        if not ending.sending.is_set():
+            terminal.say("No more is sent; callbacks are waited for. Ctrl-C again ends at once.", "yellow")
+        ending.ask()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ending.ask)
+        asyncio.get_running_loop().add_signal_handler(number, obey)
     return ending
 
 

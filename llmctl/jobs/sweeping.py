@@ -70,7 +70,7 @@ class Search:
 
 async def sweep_and_report(order: SweepOrder, terminal: Terminal) -> None:
     """Tries rates and says the highest that holds; the exception that ends it carries the exit code."""
-    ending = obey_signals()
+    ending = obey_signals(terminal)
     search = Search(order.lowest, order.highest, order.precision)
     rows: list[tuple[float, RunDocument]] = []
     limited = False

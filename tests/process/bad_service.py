@@ -59,7 +59,9 @@ class BadService:
 
     async def tell(self, _: Request) -> Response:
         """`GET /admin/v1/snapshot`."""
-        return JSONResponse({"queue": {"depth": 0}, "in_flight": 0, "outbox": {"depth": 0}})
+        return JSONResponse(
+            {"queue": {"depth": 0}, "in_flight": 0, "outbox": {"depth": 0}, "accepted": self._accepted}
+        )
 
     async def keep_polling(self) -> None:
         """Lets librdkafka do its work."""

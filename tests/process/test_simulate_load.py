@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from simulator.load.reports.folder import read_run
-from tests.conftest import ROOT, Launcher
+from tests.conftest import ROOT, Launcher, WaitUntil
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -175,6 +176,7 @@ async def test_a_kill_in_the_run_loses_nothing() -> None:
     assert said["ledger"]["missing"] == said["ledger"]["duplicate"] == said["ledger"]["orphan"] == 0, err
     assert said["ledger"]["ok"] == said["ledger"]["accepted"] > 100
     assert [mark["problem"] for mark in said["faults"]] == [None, None]
+    assert said["error_rate"] > 0, "while it was away its door was shut"
     assert code in {0, 6}
 
 
@@ -218,6 +220,31 @@ async def test_ctrl_c_ends_early_and_still_reports(tmp_path: Path) -> None:
     assert code == 130
     assert json.loads(out)["ledger"]["missing"] == 0
     assert read_run(tmp_path).interrupted is True
+
+
+async def test_a_second_ctrl_c_waits_for_nothing(
+    bad_service: Callable[..., tuple[str, ...]], wait_until: WaitUntil
+) -> None:
+    """What is outstanding then is missing, and neither good nor bad: it was the run that cut it off."""
+    where = bad_service("--lose", "1")
+    process = await start_load("simulate", "load", "--rate", "30/s", "--duration", "10m", *where)
+
+    async def some_are_outstanding() -> bool:
+        async with httpx.AsyncClient(base_url=where[1], trust_env=False) as client:
+            return bool((await client.get("/admin/v1/snapshot")).json()["accepted"] > 10)
+
+    await wait_until(some_are_outstanding, limit_seconds=60, what="ten accepted requests")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while b"Ctrl-C again" not in (said := await asyncio.wait_for(process.stderr.readline(), 20)):
+        assert said, "the run ended by itself"
+    process.send_signal(signal.SIGINT)
+    code, out, _ = await end(process)
+
+    document = json.loads(out)
+    assert code == 130
+    assert document["ledger"]["missing"] == document["ledger"]["accepted"] > 10
+    assert document["error_rate"] == 0
 
 
 @pytest.mark.parametrize(
