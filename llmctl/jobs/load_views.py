@@ -29,6 +29,8 @@ _ROWS = (
     ("delivery", "delivery", None),
     ("end to end", "e2e", "e2e_corrected"),
 )
+_BESIDE = ("ambiguous", "early", "unreachable", "skipped")
+"""Counts that stand beside the published ledger."""
 _WRONG = ("missing", "duplicate", "orphan", "wrong_topic", "wrong_key", "corrupt")
 
 
@@ -97,9 +99,7 @@ def show_run(document: RunDocument, terminal: Terminal, report: Path | None) -> 
 
 def _describe(document: RunDocument) -> dict[str, Any]:
     latency = {name: each.model_dump(exclude={"buckets"}) for name, each in document.latency.items()}
-    ledger = {
-        name: count for name, count in document.ledger.totals.items() if name not in {"ambiguous", "early"}
-    }
+    ledger = {name: count for name, count in document.ledger.totals.items() if name not in _BESIDE}
     return {
         "ledger": ledger,
         "latency": latency,
@@ -107,8 +107,7 @@ def _describe(document: RunDocument) -> dict[str, Any]:
         "exit_code": document.exit_code,
         "run_id": document.run_id,
         "seed": document.seed,
-        "ambiguous": document.ledger.totals["ambiguous"],
-        "early": document.ledger.totals["early"],
+        **{name: document.ledger.totals[name] for name in _BESIDE},
         "examples": document.ledger.examples,
         "offered_per_second": document.offered_per_second,
         "achieved_per_second": document.achieved_per_second,
@@ -167,7 +166,7 @@ def _say_ledger(document: RunDocument) -> Text:
     for name in _WRONG:
         if totals[name] or name in {"missing", "duplicate"}:
             said.append(f" · {totals[name]:,} {name.replace('_', ' ')}", style=BAD if totals[name] else GOOD)
-    for name in ("failed", "late", "rejected", "ambiguous", "early"):
+    for name in ("failed", "late", "rejected", *_BESIDE):
         if totals[name]:
             said.append(f" · {totals[name]:,} {name}", style="yellow")
     return said

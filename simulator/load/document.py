@@ -101,7 +101,7 @@ def write_document(
         phases=course.spans,
         offered_per_second=figures.offered_per_second,
         achieved_per_second=figures.achieved_per_second,
-        ledger=_describe_ledger(findings.ledger, report),
+        ledger=_describe_ledger(findings.ledger, report, course.unsent),
         latency=figures.latency(),
         goodput=figures.goodput or 0.0,
         error_rate=figures.error_rate or 0.0,
@@ -141,7 +141,7 @@ def _write_slices(figures: Figures) -> tuple[Slice, ...]:
     )
 
 
-def _describe_ledger(ledger: Ledger, report: LedgerReport) -> LedgerFigures:
+def _describe_ledger(ledger: Ledger, report: LedgerReport, unsent: Mapping[str, int]) -> LedgerFigures:
     examples: dict[str, list[str]] = {}
     for queue_id, verdict in ledger.verdicts():
         named = examples.setdefault(verdict.value, [])
@@ -151,7 +151,7 @@ def _describe_ledger(ledger: Ledger, report: LedgerReport) -> LedgerFigures:
         queue_id for _, queue_id in zip(range(MOST_EXAMPLES), ledger.orphans(), strict=False)
     ]
     return LedgerFigures(
-        totals={**report.totals, "ambiguous": report.ambiguous, "early": report.early},
+        totals={**report.totals, "ambiguous": report.ambiguous, "early": report.early, **unsent},
         sound=report.sound,
         examples={name: tuple(ids) for name, ids in examples.items() if ids},
         rejections=report.rejections,

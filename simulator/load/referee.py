@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -85,6 +85,8 @@ class Course:
     drain_seconds: float | None
     """From the last intended send until nothing was outstanding; None where it never came to that."""
     service_cpu_seconds: float | None
+    unsent: Mapping[str, int]
+    """Requests that never left, by why: `unreachable` and `skipped`."""
     interrupted: bool
 
 
@@ -108,6 +110,7 @@ class Referee:
         """Callbacks to requests of which no 202 is known yet, by queue_id."""
         self._doubtful: dict[str, Submit] = {}
         """Requests of which nobody knows whether they were accepted, by correlation id."""
+        self._unsent = {SubmitEnd.UNREACHABLE: 0, SubmitEnd.SKIPPED: 0}
         self._file: RequestsFile | None = None
         self._workers: Workers | None = None
         self._cpu_marks: dict[int, tuple[float, float]] = {}
@@ -168,6 +171,7 @@ class Referee:
             busiest_cpu_share=max(self._cpu_shares.values(), default=0.0),
             drain_seconds=drain_seconds,
             service_cpu_seconds=self._service_cpu_seconds,
+            unsent={end.value: count for end, count in self._unsent.items()},
             interrupted=ending.sending.is_set(),
         )
 
@@ -287,8 +291,9 @@ class Referee:
                 return
             case SubmitEnd.SKIPPED:
                 self.figures.skipped(intended)
+                self._unsent[submit.end] += 1
             case SubmitEnd.UNREACHABLE:
-                pass  # it counts as intended and never accepted
+                self._unsent[submit.end] += 1
         self._tell(Story(submit, None, time.monotonic()))
         self._finish_one()
 

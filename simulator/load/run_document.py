@@ -118,7 +118,7 @@ class LedgerFigures(Kept):
 
     totals: dict[str, int]
     """As `--output json` gives them: accepted, ok, failed, missing, duplicate, late, orphan, wrong_topic,
-    wrong_key, corrupt, rejected; and ambiguous, early."""
+    wrong_key, corrupt, rejected; and ambiguous, early, unreachable, skipped."""
     sound: bool
     examples: dict[str, tuple[str, ...]]
     """Up to some queue ids of each verdict other than ok, by verdict."""

@@ -42,6 +42,8 @@ MEANINGS = {
     "rejected": "answered anything but 202",
     "ambiguous": "no answer to the submission, so nobody knows",
     "early": "called back before the 202 was read",
+    "unreachable": "never sent, for there was no connection",
+    "skipped": "never sent, for too many were open already",
 }
 """The ledger's totals, in the order in which they are read."""
 
@@ -50,6 +52,8 @@ WORTH_A_LOOK = {
     "late": "were called back after the limit",
     "rejected": "were rejected",
     "ambiguous": "got no answer when submitted and may have been accepted or not",
+    "unreachable": "were never sent, because the service took no connection",
+    "skipped": "were never sent, because too many were open already",
 }
 """Totals above 0 that leave a run sound and yet say something, and what happened to such requests."""
 
