@@ -68,9 +68,13 @@ MakeLine = Callable[..., Any]
 def make_line(launcher: Any, tmp_path: Path) -> MakeLine:
     """Starts broker, provider and service; settings are the service's."""
 
-    async def make(topics: int = 1, *, broker_up: bool = True, **settings: str) -> Line:
+    async def make(
+        topics: int = 1, *, broker_up: bool = True, latency_p50_ms: int = 50, **settings: str
+    ) -> Line:
         broker = launcher.start("simulator.broker", "--port", "0")
-        provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "50")
+        provider = launcher.start(
+            "simulator.provider", "--port", "0", "--latency-p50-ms", str(latency_p50_ms)
+        )
         control = BrokerControl(Path(broker.ready["control"]))
         names = [f"results.{uuid4().hex}" for _ in range(topics)]
         await control.create_topics([TopicSpec(name, PARTITIONS) for name in names])
@@ -242,7 +246,9 @@ async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sen
     make_line: MakeLine, wait_until: Any
 ) -> None:
     """A topic that disappears: its callbacks are parked with the reason, the others flow, resend delivers."""
-    line = await make_line(topics=2)
+    # The intake refuses a topic as soon as it is known to be gone: only what was accepted before meets the
+    # refusal, so calls take long enough that there always is some.
+    line = await make_line(topics=2, latency_p50_ms=1000)
     gone, good = line.topics
     async with line.loaded(40, resend_refused=False) as (load, watch):
         await wait_until(lambda: watch.records >= 20, limit_seconds=20, what="callbacks before the fault")
