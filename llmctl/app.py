@@ -12,6 +12,7 @@ import typer
 from llmctl.commands import config, providers, simulate, topics, undelivered
 from llmctl.commands.demo import demo
 from llmctl.commands.drain import drain
+from llmctl.commands.monitor import monitor
 from llmctl.commands.options import read_spoken
 from llmctl.commands.serve import serve
 from llmctl.commands.submit import submit
@@ -38,6 +39,7 @@ app.add_typer(topics.app, name="topics")
 app.command()(drain)
 app.add_typer(providers.app, name="providers")
 app.add_typer(undelivered.app, name="undelivered")
+app.command()(monitor)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(config.app, name="config")
 

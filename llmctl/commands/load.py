@@ -152,6 +152,15 @@ def load(
             rich_help_panel=VERDICTS,
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Record the run for `llmctl monitor --replay FILE` (or --attach FILE while it goes on).",
+            rich_help_panel=VERDICTS,
+        ),
+    ] = None,
     run_id: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Marks the run's records (default: drawn).", rich_help_panel=LOAD),
@@ -208,6 +217,7 @@ def load(
         scenario=scenario,
         admin_token=admin_token,
         report=None if report is None else report.absolute(),
+        record=None if record is None else record.absolute(),
     )
     run(load_and_report(order, open_terminal(output)))
 

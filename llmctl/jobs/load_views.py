@@ -71,7 +71,7 @@ def _render_live(referee: Referee, plan: LoadPlan) -> Group:
             continue  # they are known at the end alone
         value = figures.read(threshold.metric, threshold.aggregate)
         if value is not None:
-            said = f" {threshold}  now {_say_value(value, threshold.unit)}"
+            said = f" {threshold}  now {say_value(value, threshold.unit)}"
             lines.append(mark(threshold.holds(value)).append_text(Text(said, style="default")))
     lines.append(Text("Ctrl-C ends the run early and still reports.", style=DIM))
     return Group(*lines)
@@ -142,11 +142,12 @@ def say_time(seconds: float) -> str:
 
 
 def _say_threshold(threshold: ThresholdResult) -> Text:
-    value = NOTHING if threshold.value is None else _say_value(threshold.value, threshold.unit)
+    value = NOTHING if threshold.value is None else say_value(threshold.value, threshold.unit)
     return mark(threshold.met).append_text(Text(f" {threshold.threshold}  was {value}", style="default"))
 
 
-def _say_value(value: float, unit: str) -> str:
+def say_value(value: float, unit: str) -> str:
+    """A threshold's value in its unit, as in `ThresholdResult`."""
     match unit:
         case "s":
             return say_time(value)

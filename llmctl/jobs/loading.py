@@ -23,6 +23,7 @@ from llmctl.exits import (
     UsageProblem,
 )
 from llmctl.jobs.load_views import live_view, show_run
+from llmctl.jobs.run_recording import record_run
 from llmctl.loop import first_problem
 from llmctl.render.progress import progress_line
 from llmctl.render.terminal import Terminal
@@ -55,6 +56,8 @@ class LoadOrder:
     scenario: str | None
     admin_token: str | None
     report: Path | None
+    record: Path | None = None
+    """What `llmctl monitor --replay` plays."""
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it is kept, without tokens."""
@@ -154,8 +157,9 @@ async def _run(order: LoadOrder, ending: Ending, terminal: Terminal) -> RunDocum
         injector = FaultInjector(plan.faults, system.targets)
         referee = Referee(plan, system.where, injector)
         terminal.say(f"Run {plan.run_id}: {plan.shape}, seed {plan.seed}.")
-        with live_view(referee, plan, terminal):
-            course = await referee.run(ending, system.watch())
+        async with record_run(order.record, plan, system.where, referee, injector):
+            with live_view(referee, plan, terminal):
+                course = await referee.run(ending, system.watch())
     document = _write(order, referee, course, injector)
     if order.report is not None:
         await asyncio.to_thread(write_report, order.report, document)

@@ -1,0 +1,183 @@
+"""The screen stays alive whatever becomes of what it watches, and says how old its figures are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from llmctl.tui.app import Monitor
+from llmctl.tui.feeds.kafka import CallbackSource, TopicSource
+from llmctl.tui.feeds.service import ServiceFeed
+from llmctl.tui.model.clock import LiveClock
+from llmctl.tui.session import Session, Source
+from simulator.broker.control import BrokerControl
+from tests.tui.conftest import SIZES, Shown, read_screen, until
+
+pytestmark = pytest.mark.process
+
+Watch = Callable[..., Any]
+
+
+@asynccontextmanager
+async def watching(sources: Sequence[Source], clock: LiveClock) -> AsyncIterator[Shown]:
+    """A monitor of these sources."""
+    app = Monitor(Session("watched", clock, sources))
+    async with app.run_test(size=SIZES["middle"]) as shown:
+        yield shown
+        assert app.is_running, app.failure
+
+
+@pytest.fixture
+def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
+    """Starts a service, at the same address again where a port is given."""
+
+    def start(port: int = 0, **settings: str) -> Any:
+        return launcher.start(
+            "service",
+            env={
+                "LLM_PROVIDER_SERVICE_PORT": str(port),
+                "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
+                "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
+                "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+                "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+                **settings,
+            },
+        )
+
+    return start
+
+
+async def test_service_killed_and_started_again(start_service: Callable[..., Any]) -> None:
+    """Killed, the screen says so and how old its figures are; started again, it shows the new one."""
+    service = start_service()
+    url = service.ready["url"]
+    clock = LiveClock()
+    async with watching([ServiceFeed(url, None, clock)], clock) as shown:
+        store = shown.app.session.store
+        await until(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
+        service.process.kill()
+        service.process.wait()
+        await until(shown, lambda: "No service answers" in read_screen(shown.app), "the word of its end")
+        await until(shown, lambda: "figures are 3." in read_screen(shown.app), "the figures' age", 15)
+        seen_before = store.reading.at
+        start_service(int(url.rsplit(":", 1)[1]))
+        await until(shown, lambda: store.reading.at > seen_before, "new figures", 20)
+        await until(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
+        assert "service: there again" in [event.text for event in store.events]
+
+
+async def test_service_that_stands_still(start_service: Callable[..., Any]) -> None:
+    """While the service's process is stopped, keys still work and the age of the figures grows."""
+    import os
+    import signal
+
+    service = start_service()
+    clock = LiveClock()
+    async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
+        await until(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
+        os.kill(service.process.pid, signal.SIGSTOP)
+        try:
+            await until(shown, lambda: "figures are 3." in read_screen(shown.app), "the figures' age")
+            await shown.press("4")
+            await until(shown, lambda: "latency p50" in read_screen(shown.app), "the queue's pane", 1)
+        finally:
+            os.kill(service.process.pid, signal.SIGCONT)
+        await until(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures", 15)
+
+
+async def test_broker_away(launcher: Any, start_service: Callable[..., Any], tmp_path: Path) -> None:
+    """With the broker down, the screen says what it means; when it is back, that is over."""
+    broker = launcher.start("simulator.broker", "--port", "0", "--topic", "results.away:2")
+    control = BrokerControl(Path(broker.ready["control"]))
+    servers = broker.ready["bootstrap_servers"]
+    service = start_service(LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS=servers)
+    clock = LiveClock()
+    sources = [
+        ServiceFeed(service.ready["url"], None, clock),
+        CallbackSource(servers, ["results.away"], clock),
+        TopicSource(servers, ["results.away"], clock),
+    ]
+    async with watching(sources, clock) as shown:
+        await until(shown, lambda: shown.app.session.store.topics, "topics", 15)
+        await control.down()
+        await until(shown, lambda: "Kafka is away" in read_screen(shown.app), "the advice", 40)
+        await control.up()
+        await until(shown, lambda: "Kafka is away" not in read_screen(shown.app), "the broker's return", 40)
+
+
+SNAPSHOT = {
+    "version": "stub",
+    "phase": "ready",
+    "accepting": True,
+    "queue": {"depth": 7, "capacity": 100, "oldest_age_seconds": 0.5},
+    "in_flight": 3,
+    "outbox": {"depth": 0, "parked": 0},
+    "totals": {"accepted": 10, "published": 3},
+}
+METRICS = """\
+# TYPE llm_queue_depth gauge
+llm_queue_depth 42.0
+# TYPE llm_service_phase gauge
+llm_service_phase{phase="ready"} 1.0
+"""
+
+
+async def test_answers_that_take_two_seconds(serve: Any) -> None:
+    """Without a stream and with 2 s an answer, figures still come, and keys do not wait for them."""
+
+    async def answer(request: Request) -> Response:
+        if request.url.path.endswith("/stream"):
+            return refuse(404, "LLM_NOT_FOUND")
+        await asyncio.sleep(2)
+        return JSONResponse(SNAPSHOT)
+
+    async with serve(Starlette(routes=[Route("/admin/v1/{rest:path}", answer)])) as url:
+        clock = LiveClock()
+        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
+            await shown.press("6")
+            await until(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane", 1)
+            await until(shown, lambda: shown.app.session.store.reading, "slow figures")
+            assert shown.app.session.store.reading.source == "snapshot"
+
+
+async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
+    """Where operators' routes are refused, `/metrics` tells the depth and the phase."""
+
+    async def refuse_all(request: Request) -> Response:
+        return refuse(401, "LLM_UNAUTHORIZED")
+
+    async def tell(request: Request) -> Response:
+        return PlainTextResponse(METRICS)
+
+    routes = [Route("/admin/v1/{rest:path}", refuse_all), Route("/metrics", tell)]
+    async with serve(Starlette(routes=routes)) as url:
+        clock = LiveClock()
+        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
+            await until(shown, lambda: "metrics" in read_screen(shown.app).splitlines()[0], "figures")
+            assert shown.app.session.store.reading.queue_depth == 42
+
+
+async def test_what_is_no_service_at_all(serve: Any) -> None:
+    """Another program at the address gets one sentence, and the screen goes on."""
+
+    async def page(request: Request) -> Response:
+        return PlainTextResponse("<html>hello</html>")
+
+    async with serve(Starlette(routes=[Route("/{rest:path}", page)])) as url:
+        clock = LiveClock()
+        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
+            await until(shown, lambda: "is not this service" in read_screen(shown.app), "the sentence", 20)
+
+
+def refuse(status: int, code: str) -> Response:
+    """An error as the service words it."""
+    return JSONResponse({"error": {"error_code": code, "message": f"refused: {code}"}}, status)

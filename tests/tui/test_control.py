@@ -1,0 +1,112 @@
+"""With `--control`, keys drain, resume and release, each after a question; unconfirmed, nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from llmctl.tui.app import Monitor
+from llmctl.tui.feeds.service import ServiceFeed
+from llmctl.tui.model.clock import LiveClock
+from llmctl.tui.screens.orders import Confirm, Drain
+from llmctl.tui.session import Controls, Session
+from tests.tui.conftest import SIZES, Shown, read_screen, until
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def service_url(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> str:
+    """A service of this test's own."""
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
+            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+        },
+    )
+    return str(child.ready["url"])
+
+
+@asynccontextmanager
+async def controlling(url: str) -> AsyncIterator[Shown]:
+    """A monitor that may give orders."""
+    clock = LiveClock()
+    session = Session(url, clock, [ServiceFeed(url, None, clock)], controls=Controls(url, None))
+    app = Monitor(session)
+    async with app.run_test(size=SIZES["middle"]) as shown:
+        await until(shown, lambda: session.store.reading, "figures")
+        yield shown
+        assert app.is_running, app.failure
+
+
+async def read_phase(url: str) -> str:
+    """The service's phase, as it says itself."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        return str((await client.get("/admin/v1/snapshot")).json()["phase"])
+
+
+async def test_drain_takes_a_word_shows_progress_and_can_be_taken_back(service_url: str) -> None:
+    """`d` says what a drain means; only the typed word starts it; the same view takes it back."""
+    async with controlling(service_url) as shown:
+        await shown.press("d")
+        await until(shown, lambda: isinstance(shown.app.screen, Drain), "the question")
+        assert "refused with 503" in read_screen(shown.app)
+        await shown.press("enter")
+        assert await read_phase(service_url) == "ready"
+        await shown.press(*"drain", "enter")
+        await until(shown, lambda: "DRAINING · drain done" in read_screen(shown.app), "the drain's end")
+        assert await read_phase(service_url) == "draining"
+        await shown.click("#resume")
+        await until(shown, lambda: shown.app.session.store.reading.phase == "ready", "the resume")
+        assert await read_phase(service_url) == "ready"
+        await shown.press("escape")
+        assert not isinstance(shown.app.screen, Drain)
+
+
+async def test_closing_the_view_leaves_the_drain_and_r_resumes(service_url: str) -> None:
+    """Escape closes the view and not the drain; `r` asks, and takes it back."""
+    async with controlling(service_url) as shown:
+        await shown.press("d", *"drain", "enter")
+        await until(shown, lambda: shown.app.session.store.reading.phase == "draining", "the drain")
+        await shown.press("escape")
+        assert await read_phase(service_url) == "draining"
+        await shown.press("r")
+        await until(shown, lambda: isinstance(shown.app.screen, Confirm), "the question")
+        await shown.click("#do")
+        await until(shown, lambda: shown.app.session.store.reading.phase == "ready", "the resume")
+
+
+async def test_x_asks_a_held_provider_again(service_url: str) -> None:
+    """`x` on a provider asks first; cancelled, it stays held; confirmed, it is asked again."""
+    async with httpx.AsyncClient(base_url=service_url, trust_env=False) as client:
+        (await client.post("/admin/v1/providers/mock/hold", json={})).raise_for_status()
+    async with controlling(service_url) as shown:
+        await shown.press("3")
+        await until(shown, lambda: "■ held" in read_screen(shown.app), "the held provider")
+        await shown.press("x")
+        await until(shown, lambda: isinstance(shown.app.screen, Confirm), "the question")
+        await shown.click("#cancel")
+        assert shown.app.session.store.reading.providers[0].held
+        await shown.press("x")
+        await until(shown, lambda: isinstance(shown.app.screen, Confirm), "the question")
+        await shown.click("#do")
+        await until(shown, lambda: not shown.app.session.store.reading.providers[0].held, "the release")
+
+
+async def test_order_that_is_refused_says_why(service_url: str) -> None:
+    """An order to a service that is gone leaves the question open, with a sentence."""
+    async with controlling(service_url) as shown:
+        shown.app.session.controls = Controls("http://127.0.0.1:9", None)
+        await shown.press("r")
+        await until(shown, lambda: isinstance(shown.app.screen, Confirm), "the question")
+        await shown.click("#do")
+        await until(shown, lambda: "No service answers" in read_screen(shown.app), "the sentence")

@@ -1,0 +1,111 @@
+"""What each screen shows at three sizes, as text: whoever changes a picture looks at it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import SIZES, Play, Shown, read_screen, settle
+
+PICTURES = Path(__file__).with_name("pictures")
+PANES = {
+    "overview": "1",
+    "callbacks": "2",
+    "providers": "3",
+    "queue": "4",
+    "topics": "5",
+    "events": "6",
+    "run": "7",
+}
+ALERTS = ("queue.depth > 100 for 2s", "publish:p99 > 100ms")
+
+
+def check_picture(name: str, shown: Shown) -> None:
+    """Compares the screen with its picture; UPDATE_PICTURES=1 makes the picture anew."""
+    file = PICTURES / f"{name}.txt"
+    seen = read_screen(shown.app) + "\n"
+    if os.environ.get("UPDATE_PICTURES"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(seen, encoding="utf-8")
+    assert seen == file.read_text(encoding="utf-8"), f"{file.name} is not what is seen:\n{seen}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("pane", PANES)
+async def test_every_pane_at_every_size(play: Play, pane: str, size: str) -> None:
+    """Each pane looks as its picture does, in the middle of an outage."""
+    async with play(17.0, size, alerts=_parse(ALERTS)) as shown:
+        await shown.press(PANES[pane])
+        await settle(shown)
+        check_picture(f"{pane}-{size}", shown)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_overview_has_what_every_size_must_show(play: Play, size: str) -> None:
+    """Phase, queue depth, in flight, both totals and the publish p99 are on the overview, uncut."""
+    async with play(17.0, size) as shown:
+        store = shown.app.session.store
+        seen = read_screen(shown.app)
+    reading = store.reading
+    assert reading is not None
+    assert "READY" in seen
+    for title, figure in (
+        ("queue depth", reading.queue_depth),
+        ("in flight", reading.in_flight),
+        ("accepted", int(reading.totals["accepted"])),
+        ("called back", int(reading.totals["published"])),
+    ):
+        assert title in seen
+        assert f"{figure:,}" in seen
+    publish = store.percentile("publish", "p99", 60)
+    assert publish is not None
+    assert "publish p99" in seen
+    assert f"{publish * 1000:.0f}ms" in seen
+
+
+async def test_timeline_of_one_request(play: Play) -> None:
+    """Enter opens the way of one request: queued, each attempt with its outcome, the waits, published."""
+    async with play(24.0, "middle") as shown:
+        await shown.press("slash", *"e2e>5s", "enter")
+        await settle(shown)
+        await shown.press("enter")
+        await settle(shown)
+        check_picture("timeline-middle", shown)
+
+
+async def test_help_names_the_keys_that_work(play: Play) -> None:
+    """In a replay without control, help tells the replay's keys and not those that need control."""
+    async with play(24.0, "large") as shown:
+        await shown.press("question_mark")
+        await settle(shown)
+        seen = read_screen(shown.app)
+    assert "go to a time of day" in seen
+    assert "accept requests again" not in seen
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_nothing_jumps_when_figures_change(play: Play, size: str) -> None:
+    """From one moment to the next, the frames of the panels stay where they are."""
+    async with play(12.0, size) as shown:
+        clock = shown.app.session.clock
+        before = _find_frames(read_screen(shown.app))
+        for moment in (13.0, 17.0, 25.0, 35.0):
+            clock.move_to(clock.begin + moment)
+            await settle(shown)
+            assert _find_frames(read_screen(shown.app)) == before
+
+
+def _find_frames(seen: str) -> list[tuple[int, int]]:
+    """Where frames have their corners and lists their headings."""
+    lines = seen.splitlines()
+    corners = [(y, x) for y, line in enumerate(lines) for x, sign in enumerate(line) if sign in "╭╮╰╯"]
+    headings = [(y, 0) for y, line in enumerate(lines) if line.startswith(("provider ", "time ", "LIVE "))]
+    return corners + headings
+
+
+def _parse(conditions: tuple[str, ...]) -> tuple[object, ...]:
+    from llmctl.tui.model.alerts import parse_alert
+
+    return tuple(parse_alert(each) for each in conditions)
