@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmctl.client.http import read_refusal, refuse_service, refuse_stranger
-from llmctl.exits import CliError, Unreachable
+from llmctl.exits import Failed, Unreachable
 
 STREAM_PATH = "/admin/v1/stream"
 SNAPSHOT_PATH = "/admin/v1/snapshot"
@@ -36,7 +36,7 @@ _TOTALS = {
 _OUTCOMES = {"success": "succeeded", "error": "failed"}
 
 
-class NotOffered(CliError):
+class NotOffered(Failed):
     """The service is there but does not let us have this: no credential, or no such route."""
 
 

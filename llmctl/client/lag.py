@@ -10,14 +10,22 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion, KafkaError
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import (
+    BrokerResponseError,
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    RequestTimedOutError,
+)
 
-from llmctl.client.kafka import REQUEST_LIMIT_SECONDS, ask, close, connect, open_admin, refuse_broker
-from llmctl.client.topics import read_topics
+from llmctl.client.kafka import ask, close, connect, open_admin
 
 MAX_GROUPS = 200
 """Of more groups only so many are asked for their offsets, the first by name."""
 GROUPS_AT_ONCE = 10
+
+_GROUPS_OF_CONSUMERS = frozenset({"consumer", ""})  # "" commits without having members; others do not commit
+_NOT_TOLD = "Dead"  # also the answer about groups of a newer protocol, which this request cannot describe
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,15 @@ class GroupLag:
 
     group: str
     state: str
-    """As the broker names it: `Stable`, `Empty`, …"""
+    """As the broker names it: `Stable`, `Empty`, …; empty where it does not tell."""
     topic: str
     committed: Mapping[int, int]
     """Partition → the next offset that the group will read."""
-    lag: int
-    """Records that are not read yet; a partition without a commit counts from its beginning."""
-    members: int
+    lag: int | None
+    """Records that are not read yet; a partition without a commit counts from its beginning.
+    None where nothing is committed."""
+    members: int | None
+    """How many belong to the group, on whatever topic; None where the broker does not tell."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,21 @@ class TopicsReport:
     """All of it at one moment."""
 
     topics: tuple[TopicEnds, ...]
+    """In the order of their names; one that does not exist is left out."""
     groups: tuple[GroupLag, ...]
-    """Those that have committed on one of the topics, the furthest behind first."""
+    """Those that have committed or have members on one of the topics, the furthest behind first."""
     groups_problem: str | None
-    """Why groups cannot be told, in one sentence; None where they can."""
+    """Why groups, or some of them, cannot be told, in one sentence; None where all are."""
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """What a broker tells about a group apart from its offsets."""
+
+    state: str = ""
+    members: int | None = None
+    assigned: frozenset[str] = frozenset()
+    """The topics of which a member has partitions."""
 
 
 class TopicsReader:
@@ -82,93 +103,178 @@ class TopicsReader:
         self._consumer = consumer
         self._admin = admin
         self._servers = servers
-        self._topics = topics
+        self._topics = frozenset(topics)
 
     async def read(self) -> TopicsReport:
-        """The topics and groups as they are now; a topic that does not exist is left out."""
-        existing = await read_topics(self._servers)
-        places = [
-            TopicPartition(topic, partition)
-            for topic in dict.fromkeys(self._topics)
-            if topic in existing
-            for partition in range(existing[topic].partitions)
-        ]
+        """The topics and groups as they are now."""
+        places = await self._find_places()
         if not places:
             return TopicsReport((), (), None)
-        ends = await ask(self._consumer.end_offsets(places), self._servers)
+        self._learn(places)
         begins = await ask(self._consumer.beginning_offsets(places), self._servers)
+        ends = await ask(self._consumer.end_offsets(places), self._servers)
         topics = make_topics(begins, ends)
+        groups, problem = await ask(self._try_groups(topics, places), self._servers)
+        return TopicsReport(topics, groups, problem)
+
+    async def _find_places(self) -> list[TopicPartition]:
+        """The partitions of the topics that exist. Asks for all topics: asking for one would create it."""
+        described = await ask(self._admin.describe_topics(), self._servers)
+        return sorted(
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in described
+            if topic["topic"] in self._topics
+            for partition in topic["partitions"]
+        )
+
+    def _learn(self, places: Sequence[TopicPartition]) -> None:
+        """Has the consumer learn of new partitions by asking for all topics.
+
+        Left alone it would ask for them by name, again and again, and so create a topic that was deleted.
+        """
+        for place in places:
+            if place.partition not in (self._consumer.partitions_for_topic(place.topic) or ()):
+                self._consumer.unsubscribe()  # of nothing; what it does is to renew all metadata
+                return
+
+    async def _try_groups(
+        self, topics: Sequence[TopicEnds], places: Sequence[TopicPartition]
+    ) -> tuple[tuple[GroupLag, ...], str | None]:
+        """The groups, and why they are not all; a broker that does not answer at all raises as it does."""
         try:
-            groups = await self._read_groups(topics, places)
+            return await self._read_groups(topics, places)
+        except RequestTimedOutError:
+            raise
         except IncompatibleBrokerVersion:
-            problem = "This broker does not list its consumer groups; the embedded one cannot."
-            return TopicsReport(topics, (), problem)
+            return (), "This broker does not list its consumer groups; the embedded one cannot."
         except GroupAuthorizationFailedError:
-            problem = "Kafka does not let this user see the consumer groups; it takes DESCRIBE on them."
-            return TopicsReport(topics, (), problem)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise refuse_broker(self._servers) from error
-        return TopicsReport(topics, groups, None)
+            return (), "Kafka does not let this user see the consumer groups; it takes DESCRIBE on them."
+        except BrokerResponseError as problem:
+            return (), f"Kafka does not tell its consumer groups now: {problem}."
 
     async def _read_groups(
         self, topics: Sequence[TopicEnds], places: Sequence[TopicPartition]
-    ) -> tuple[GroupLag, ...]:
-        async with asyncio.timeout(REQUEST_LIMIT_SECONDS):
-            named = sorted({str(each[0]) for each in await self._admin.list_consumer_groups()})[:MAX_GROUPS]
-            if not named:
-                return ()
-            free = asyncio.Semaphore(GROUPS_AT_ONCE)
+    ) -> tuple[tuple[GroupLag, ...], str | None]:
+        homes = await self._list_groups()
+        asked = sorted(homes)[:MAX_GROUPS]
+        free = asyncio.Semaphore(GROUPS_AT_ONCE)
 
-            async def read_committed(group: str) -> dict[TopicPartition, int]:
-                async with free:
-                    told = await self._admin.list_consumer_group_offsets(group, partitions=list(places))
-                return {place: each.offset for place, each in told.items() if each.offset >= 0}
+        async def read_group(group: str) -> dict[TopicPartition, int] | str:
+            async with free:
+                return await self._read_committed(group, homes[group], places)
 
-            committed = await asyncio.gather(*(read_committed(group) for group in named))
-            found = {group: each for group, each in zip(named, committed, strict=True) if each}
-            described = await self._describe(list(found)) if found else {}
-        return measure_lag(topics, found, described)
+        answers = dict(zip(asked, await asyncio.gather(*map(read_group, asked)), strict=True))
+        committed = {group: each for group, each in answers.items() if not isinstance(each, str)}
+        refusals = {group: each for group, each in answers.items() if isinstance(each, str)}
+        facts = await self._describe({group: homes[group] for group in committed})
+        return measure_lag(topics, committed, facts), explain_gaps(len(homes), len(asked), refusals)
 
-    async def _describe(self, groups: list[str]) -> dict[str, tuple[str, int]]:
-        answers: Sequence[Any] = await self._admin.describe_consumer_groups(groups)
-        return {str(each[1]): (str(each[2]), len(each[5])) for answer in answers for each in answer.groups}
+    async def _list_groups(self) -> dict[str, int]:
+        """The groups of consumers, each with the broker that coordinates it: only that one lists it."""
+        cluster = await self._admin.describe_cluster()
+        brokers: list[int] = [each["node_id"] for each in cluster["brokers"]]
+        listed = await asyncio.gather(*(self._admin.list_consumer_groups([each]) for each in brokers))
+        return {
+            str(group): broker
+            for broker, groups in zip(brokers, listed, strict=True)
+            for group, protocol, *_ in groups
+            if protocol in _GROUPS_OF_CONSUMERS
+        }
+
+    async def _read_committed(
+        self, group: str, broker: int, places: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int] | str:
+        """What the group has committed, or why the broker does not tell."""
+        try:
+            told = await self._admin.list_consumer_group_offsets(group, broker, list(places))
+        except RequestTimedOutError:
+            raise
+        except BrokerResponseError as problem:
+            return str(problem)
+        if len(told) < len(places):  # all that the client leaves of an error about the group as a whole
+            return "its coordinator gave no offsets"
+        return {place: each.offset for place, each in told.items() if each.offset >= 0}
+
+    async def _describe(self, homes: Mapping[str, int]) -> dict[str, GroupFacts]:
+        """State and members of these groups, with one request to each of their brokers."""
+        shares: dict[int, list[str]] = {}
+        for group, broker in homes.items():
+            shares.setdefault(broker, []).append(group)
+        answers: list[list[Any]] = await asyncio.gather(
+            *(self._admin.describe_consumer_groups(groups, broker) for broker, groups in shares.items())
+        )
+        return {
+            group["group"]: read_facts(group)
+            for answer in answers
+            for each in answer
+            for group in each.to_object()["groups"]
+        }
 
 
 def make_topics(
     begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> tuple[TopicEnds, ...]:
     """The topics of these partitions, in the order of their names."""
-    return tuple(
-        TopicEnds(
-            topic,
-            tuple(
-                PartitionEnds(place.partition, begins[place], ends[place])
-                for place in sorted(ends)
-                if place.topic == topic
-            ),
-        )
-        for topic in sorted({place.topic for place in ends})
-    )
+    found: dict[str, list[PartitionEnds]] = {}
+    for place in sorted(ends):
+        found.setdefault(place.topic, []).append(PartitionEnds(place.partition, begins[place], ends[place]))
+    return tuple(TopicEnds(topic, tuple(partitions)) for topic, partitions in found.items())
 
 
 def measure_lag(
     topics: Sequence[TopicEnds],
     committed: Mapping[str, Mapping[TopicPartition, int]],
-    described: Mapping[str, tuple[str, int]],
+    facts: Mapping[str, GroupFacts],
 ) -> tuple[GroupLag, ...]:
-    """The lag of each group on each topic on which it has committed; `described` has state and members."""
+    """The lag of each group on each topic on which it has committed or has members, the highest first.
+
+    Groups that have members there but have committed nothing come last.
+    """
     lags = []
     for group, places in committed.items():
-        state, members = described.get(group, ("", 0))
+        told = facts.get(group, GroupFacts())
         for topic in topics:
             known = {
                 place.partition: offset for place, offset in places.items() if place.topic == topic.topic
             }
-            if not known:
-                continue
-            lag = sum(max(0, each.end - known.get(each.partition, each.begin)) for each in topic.partitions)
-            lags.append(GroupLag(group, state, topic.topic, known, lag, members))
-    return tuple(sorted(lags, key=lambda each: (-each.lag, each.group, each.topic)))
+            if known or topic.topic in told.assigned:
+                lag = _sum_lag(topic, known) if known else None
+                lags.append(GroupLag(group, told.state, topic.topic, known, lag, told.members))
+    return tuple(sorted(lags, key=lambda each: (each.lag is None, -(each.lag or 0), each.group, each.topic)))
+
+
+def read_facts(group: Mapping[str, Any]) -> GroupFacts:
+    """State, members and their topics out of one group of a DescribeGroups answer."""
+    if group["error_code"] or group["state"] == _NOT_TOLD:
+        return GroupFacts()
+    members = group["members"]
+    assigned = frozenset(topic for each in members for topic in _read_assigned(each["member_assignment"]))
+    return GroupFacts(group["state"], len(members), assigned)
+
+
+def explain_gaps(existing: int, asked: int, refusals: Mapping[str, str]) -> str | None:
+    """One sentence about the groups that are missing, with the first reason; None where none is."""
+    said = []
+    if refusals:
+        group, reason = min(refusals.items())
+        said.append(f"{len(refusals)} of {asked} consumer groups cannot be read, such as {group!r}: {reason}")
+    if asked < existing:
+        said.append(f"only the first {asked} of {existing} consumer groups by name are asked")
+    sentence = "; ".join(said)
+    return f"{sentence[0].upper()}{sentence[1:]}." if said else None
+
+
+def _read_assigned(assignment: bytes) -> tuple[str, ...]:
+    """The topics of a member; none while its group shares out the partitions."""
+    try:
+        shared = ConsumerProtocolMemberAssignment.decode(assignment).assignment
+    except ValueError:  # it is empty, or a client wrote what it liked: the broker does not look into it
+        return ()
+    return tuple(topic for topic, _ in shared or ())
+
+
+def _sum_lag(topic: TopicEnds, committed: Mapping[int, int]) -> int:
+    return sum(max(0, each.end - committed.get(each.partition, each.begin)) for each in topic.partitions)
 
 
 @asynccontextmanager

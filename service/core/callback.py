@@ -1,6 +1,6 @@
 """From an outcome to the one event that tells it. Pure: the same outcome gives the same event."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from service.contracts.codec import seal
 from service.contracts.enums import LLMProviderType, ProcessingEvent
@@ -9,11 +9,12 @@ from service.contracts.errors import MAX_ERROR_MESSAGE_CHARACTERS, ErrorDetail
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1, TokenUsage
 from service.contracts.requests import QueuedRequest
 from service.contracts.topics import SOURCE_SERVICE, derive_event_id
-from service.core.outcome import Judgement, Spent
+from service.core.outcome import AttemptRecord, Judgement, Spent
 from service.core.records import Callback
 
 UNKNOWN_MODEL = "unknown"
 OPERATION = "process_comparison"
+ATTEMPT_SUCCEEDED = "success"
 
 
 def compose_success(
@@ -87,6 +88,7 @@ def _compose(
         source_service=SOURCE_SERVICE,
         correlation_id=request.correlation_id,
         data=result,
+        metadata={"attempts": [_tell_attempt(attempt) for attempt in spent.attempts]},
     )
     return Callback(
         queue_id=request.queue_id,
@@ -102,6 +104,17 @@ def _compose(
 def read_trace_id(traceparent: str | None) -> str | None:
     """The trace id of a W3C `traceparent` (https://www.w3.org/TR/trace-context/, section 3.2)."""
     return traceparent.split("-")[1] if traceparent and "-" in traceparent else None
+
+
+def _tell_attempt(attempt: AttemptRecord) -> dict[str, object]:
+    started_at = datetime.fromtimestamp(attempt.started_unix_milliseconds / 1000, UTC)
+    return {
+        # `Z` as in all other times of the event.
+        "started_at": started_at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z",
+        "seconds": attempt.seconds,
+        "provider": attempt.provider.value,
+        "outcome": ATTEMPT_SUCCEEDED if attempt.code is None else attempt.code.value,
+    }
 
 
 def _make_plain(text: str) -> str:

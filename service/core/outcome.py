@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from service.contracts.enums import EssayComparisonWinner
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
+
+ATTEMPTS_AT_EACH_END = 10
+"""How many of a request's first attempts and of its last are kept; an outage makes any number between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One call to a provider, as the timeline of a request tells it."""
+
+    started_unix_milliseconds: int
+    seconds: float
+    """How long the call took, to a tenth of a millisecond."""
+    provider: LLMProviderType
+    code: LLMErrorCode | None = None
+    """How it failed; None where it brought the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """What all attempts at a request so far have cost, carried from one attempt to the next."""
 
@@ -45,6 +60,8 @@ class Spent:
     """How many calls were made; more than attempts where a provider in trouble did not count."""
     unconfirmed_usd: float = 0.0
     """What the calls that may be billed, and of which no usage is known, are estimated at."""
+    attempts: tuple[AttemptRecord, ...] = ()
+    """The calls in their order; of many the first and the last `ATTEMPTS_AT_EACH_END`."""
 
     @property
     def cost_usd(self) -> float:
@@ -60,7 +77,14 @@ class Spent:
             other.last_message or self.last_message,
             self.calls + other.calls,
             self.unconfirmed_usd + other.unconfirmed_usd,
+            _keep_ends(self.attempts + other.attempts),
         )
+
+
+def _keep_ends(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
+    if len(attempts) <= 2 * ATTEMPTS_AT_EACH_END:
+        return attempts
+    return attempts[:ATTEMPTS_AT_EACH_END] + attempts[-ATTEMPTS_AT_EACH_END:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from datetime import datetime
 
 import structlog
 
@@ -9,7 +10,7 @@ from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.callback import compose_failure, compose_success
 from service.core.errors import ProviderFailure, QueueUnavailable, Refused
-from service.core.outcome import ProviderReply, Spent
+from service.core.outcome import AttemptRecord, ProviderReply, Spent
 from service.core.pacing import LONGEST_PAUSE_SECONDS
 from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue
 from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
@@ -104,17 +105,25 @@ class Processor:
 
     async def _call(self, claim: Claim, route: Route, call: ProviderCall, estimated_usd: float) -> None:
         self._meter.calling(route.provider)
-        started = self._clock.monotonic()
+        started_at, started = self._clock.now(), self._clock.monotonic()
         try:
             reply = await self._ask(self._router.provider(route), call)
         except ProviderFailure as failure:
             seconds = self._clock.monotonic() - started
             unconfirmed_usd = self._budget.unconfirmed_usd(failure, estimated_usd)
             self._budget.settle(claim.sequence, failure.usage.cost_usd + unconfirmed_usd)
-            await self._after_failure(claim, route, failure, seconds, unconfirmed_usd)
+            attempt = _note_attempt(started_at, seconds, route, failure.code)
+            model = failure.model or route.model
+            call_spent = Spent(
+                failure.usage, seconds, model, failure.code, failure.message, 1, unconfirmed_usd, (attempt,)
+            )
+            await self._after_failure(claim, route, failure, call_spent)
         else:
+            seconds = self._clock.monotonic() - started
             self._budget.settle(claim.sequence, reply.usage.cost_usd)
-            await self._after_reply(claim, route, reply, self._clock.monotonic() - started)
+            attempt = _note_attempt(started_at, seconds, route)
+            call_spent = Spent(reply.usage, seconds, reply.model, calls=1, attempts=(attempt,))
+            await self._after_reply(claim, route, reply, call_spent)
 
     def _compose_call(self, claim: Claim, route: Route) -> ProviderCall:
         request = claim.request
@@ -148,10 +157,11 @@ class Processor:
                 may_be_billed=True,
             ) from error
 
-    async def _after_reply(self, claim: Claim, route: Route, reply: ProviderReply, seconds: float) -> None:
+    async def _after_reply(self, claim: Claim, route: Route, reply: ProviderReply, call_spent: Spent) -> None:
+        seconds = call_spent.provider_seconds
         self._guards.succeed(claim.sequence, reply)
         self._meter.attempted(route.provider, reply.model, None, seconds, reply.usage)
-        spent = claim.spent + Spent(reply.usage, seconds, reply.model, calls=1)
+        spent = claim.spent + call_spent
         callback = compose_success(claim.request, route.provider, reply.judgement, spent, self._clock.now())
         await self._record(claim, callback)
         _log.info(
@@ -170,15 +180,12 @@ class Processor:
         claim: Claim,
         route: Route,
         failure: ProviderFailure,
-        seconds: float,
-        unconfirmed_usd: float,
+        call_spent: Spent,
     ) -> None:
-        model = failure.model or route.model
+        seconds, model = call_spent.provider_seconds, call_spent.model or route.model
         trouble = self._guards.fail(claim.sequence, failure)
         self._meter.attempted(route.provider, model, failure.code, seconds, failure.usage)
-        spent = claim.spent + Spent(
-            failure.usage, seconds, model, failure.code, failure.message, 1, unconfirmed_usd
-        )
+        spent = claim.spent + call_spent
         decision = decide(
             failure,
             trouble=trouble,
@@ -266,3 +273,9 @@ class Processor:
     def _provider_of(self, claim: Claim) -> LLMProviderType:
         overrides = claim.request.request_data.llm_config_overrides
         return (overrides.provider_override if overrides else None) or self._router.default
+
+
+def _note_attempt(
+    started_at: datetime, seconds: float, route: Route, code: LLMErrorCode | None = None
+) -> AttemptRecord:
+    return AttemptRecord(round(started_at.timestamp() * 1000), round(seconds, 4), route.provider, code)

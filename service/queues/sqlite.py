@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +20,11 @@ import orjson
 import structlog
 
 from service.contracts.codec import SealedEnvelope
+from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import QueuedRequest
 from service.contracts.topics import derive_event_id
-from service.core.outcome import Spent, Usage
+from service.core.outcome import AttemptRecord, Spent, Usage
 from service.core.ports import Admit, Positions
 from service.core.records import Callback, Claim, Doubt, OutboxEntry, ParkedCallback, Receipt
 from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
@@ -524,14 +525,32 @@ def _spend(usd: float) -> list[Statement]:
 
 
 def _write_spent(spent: Spent) -> bytes:
-    return orjson.dumps(spent)
+    return orjson.dumps(spent, default=_write_part, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def _write_part(part: Spent | Usage | AttemptRecord) -> object:
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    # There may be many attempts: their values alone, in the order of the fields.
+    return tuple(values.values()) if isinstance(part, AttemptRecord) else values
 
 
 def _read_spent(data: bytes) -> Spent:
-    fields = orjson.loads(data)
-    usage = Usage(**fields.pop("usage"))
-    code = fields.pop("last_code")
-    return Spent(usage=usage, last_code=None if code is None else LLMErrorCode(code), **fields)
+    stored = orjson.loads(data)
+    return Spent(
+        usage=Usage(**stored.pop("usage")),
+        last_code=_read_code(stored.pop("last_code")),
+        # Rows of versions before have none.
+        attempts=tuple(_read_attempt(*values) for values in stored.pop("attempts", ())),
+        **stored,
+    )
+
+
+def _read_attempt(started: int, seconds: float, provider: str, code: str | None) -> AttemptRecord:
+    return AttemptRecord(started, seconds, LLMProviderType(provider), _read_code(code))
+
+
+def _read_code(stored: str | None) -> LLMErrorCode | None:
+    return None if stored is None else LLMErrorCode(stored)
 
 
 def _write_callback(sequence: int, callback: Callback) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ the difference before it is committed. The examples are written by hand and are 
 
 import json
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
@@ -159,3 +160,22 @@ def test_an_example_event_has_the_identity_of_its_request(path: Path) -> None:
     expected = uuid5(NAMESPACE_URL, f"llm_provider.comparison_result:{document['data']['request_id']}")
     assert document["event_id"] == str(expected)
     assert document["correlation_id"] == document["data"]["correlation_id"]
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=name_of)
+def test_the_attempts_of_an_example_are_what_its_answer_came_from(path: Path) -> None:
+    """The examples show a timeline: calls in order, between acceptance and outcome, with the last word."""
+    document = json.loads(path.read_text())
+    data, attempts = document["data"], document["metadata"]["attempts"]
+    error = data["error_detail"] or {"error_code": "success", "details": {}}
+    moments = [data["requested_at"]]
+    for attempt in attempts:
+        ended_at = datetime.fromisoformat(attempt["started_at"]) + timedelta(seconds=attempt["seconds"])
+        moments += [attempt["started_at"], ended_at.isoformat()]
+    moments.append(data["completed_at"])
+    read = [datetime.fromisoformat(moment) for moment in moments]
+    assert read == sorted(read)
+    assert round(1000 * sum(attempt["seconds"] for attempt in attempts)) == data["response_time_ms"]
+    assert len(attempts) == error["details"].get("attempts", len(attempts))
+    assert {attempt["provider"] for attempt in attempts} <= {data["provider"]}
+    assert [attempt["outcome"] for attempt in attempts[-1:]] in ([], [error["error_code"]])

@@ -52,6 +52,8 @@ async def test_e2e_callback_flow(
     assert envelope.data.trace_id == trace_id
     assert envelope.data.request_metadata == metadata
     assert envelope.data.requested_at <= envelope.data.completed_at
+    (attempt,) = envelope.metadata["attempts"]
+    assert (attempt["provider"], attempt["outcome"]) == (envelope.data.provider, "success")
 
 
 async def test_many_at_once_are_each_called_back_once(
@@ -75,9 +77,11 @@ async def test_expired_request_is_called_back_with_its_error(
 
     (record,) = await asyncio.to_thread(read_topic, topic, 1)
 
-    result = open_envelope(record.value()).data
+    envelope = open_envelope(record.value())
+    result = envelope.data
     assert result.error_detail is not None
     assert result.error_detail.error_code == "LLM_REQUEST_EXPIRED"
+    assert envelope.metadata == {"attempts": []}
     assert result.model == "unknown"
 
 

@@ -1,7 +1,9 @@
 """What every queue promises: the same suite on the one in memory and the one on disk."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +13,11 @@ from uuid import uuid4
 import pytest
 
 from service.contracts.codec import SealedEnvelope
+from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.contracts.topics import derive_event_id
-from service.core.outcome import Spent, Usage
+from service.core.outcome import AttemptRecord, Spent, Usage
 from service.core.records import Callback, Claim, OutboxEntry
 from service.queues.memory import MemoryQueue
 from service.queues.sqlite import MAX_CALLBACKS_IN_MEMORY, SqliteQueue
@@ -127,6 +130,70 @@ async def test_retry_counts_attempts_and_carries_what_was_spent(queue: Queue) ->
     (again,) = await asyncio.wait_for(queue.claim(1), 5)
 
     assert (again.attempt, again.spent) == (2, spent)
+
+
+ATTEMPTS = (
+    AttemptRecord(1_741_944_413_007, 1.2346, LLMProviderType.OPENAI, LLMErrorCode.PROVIDER_TIMEOUT),
+    AttemptRecord(1_741_944_419_000, 0.0, LLMProviderType.GOOGLE, LLMErrorCode.PARSING_ERROR),
+    AttemptRecord(1_741_944_425_999, 61.5, LLMProviderType.ANTHROPIC),
+)
+
+
+async def test_attempts_survive_a_retry(queue: Queue) -> None:
+    """The next attempt knows when each one before it began, how long it took, who was asked and its end."""
+    await queue.put(make_request())
+    (claim,) = await queue.claim(1)
+
+    await queue.retry(claim, 0.0, Spent(calls=3, attempts=ATTEMPTS))
+    (again,) = await asyncio.wait_for(queue.claim(1), 5)
+
+    assert again.spent == Spent(calls=3, attempts=ATTEMPTS)
+
+
+async def test_attempts_survive_a_restart_in_little_space(tmp_path: Path) -> None:
+    """What is stored of twenty attempts is read back by the next process, and is under two kilobytes."""
+    path = tmp_path / "queue.db"
+    before = SqliteQueue(path)
+    await before.open()
+    await before.put(make_request())
+    (claim,) = await before.claim(1)
+    many = (ATTEMPTS * 7)[:20]
+    await before.retry(claim, 3600.0, Spent(calls=20, attempts=many))
+    await before.close()
+
+    after = SqliteQueue(path)
+    await after.open()
+    (again,) = await asyncio.wait_for(after.claim(1), 5)
+    await after.close()
+
+    assert (again.attempt, again.spent) == (2, Spent(calls=20, attempts=many))
+    with closing(sqlite3.connect(path)) as connection:
+        assert len(connection.execute("SELECT spent FROM request").fetchone()[0]) < 2000
+
+
+async def test_row_of_a_version_that_noted_no_attempts_is_read(tmp_path: Path) -> None:
+    """A request that an earlier version has tried is taken up with what it has cost."""
+    path = tmp_path / "queue.db"
+    before = SqliteQueue(path)
+    await before.open()
+    await before.put(make_request())
+    await before.close()
+    stored = (
+        b'{"usage":{"prompt_tokens":10,"completion_tokens":5,"cached_tokens":2,"reasoning_tokens":1,'
+        b'"cost_usd":0.25},"provider_seconds":1.5,"model":"model-x","last_code":"LLM_PROVIDER_TIMEOUT",'
+        b'"last_message":"too slow","calls":1,"unconfirmed_usd":0.5}'
+    )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE request SET attempts = 1, spent = ?", (stored,))
+
+    after = SqliteQueue(path)
+    await after.open()
+    (claim,) = await asyncio.wait_for(after.claim(1), 5)
+    await after.close()
+
+    code = LLMErrorCode.PROVIDER_TIMEOUT
+    expected = Spent(Usage(10, 5, 2, 1, 0.25), 1.5, "model-x", code, "too slow", 1, 0.5)
+    assert (claim.attempt, claim.spent) == (2, expected)
 
 
 async def test_retry_is_not_claimed_before_its_time(queue: Queue) -> None:

@@ -287,13 +287,13 @@ async def test_keys_that_change_the_service_do_nothing_without_control(play: Pla
 async def test_alert_rings_once_and_stands_in_the_banner(play: Play, monkeypatch: Any) -> None:
     """A firing alert rings the bell once, stands in the second line, and among the events."""
     rung: list[None] = []
-    async with play(1.0, alerts=[parse_alert("queue.depth > 100 for 2s")]) as shown:
+    async with play(1.0, alerts=[parse_alert("queue.depth > 30 for 2s")]) as shown:
         monkeypatch.setattr(shown.app, "bell", lambda: rung.append(None))
         clock = shown.app.session.clock
         clock.move_to(clock.begin + 17)
         await settle(shown)
         await settle(shown)
-        assert "ALERT queue.depth:max > 100" in read_screen(shown.app).splitlines()[1]
+        assert "ALERT queue.depth:max > 30" in read_screen(shown.app).splitlines()[1]
         assert len(rung) == 1
         await shown.press("6")
         await settle(shown)

@@ -19,7 +19,7 @@ PANES = {
     "events": "6",
     "run": "7",
 }
-ALERTS = ("queue.depth > 100 for 2s", "publish:p99 > 100ms")
+ALERTS = ("queue.depth > 30 for 2s", "publish:p99 > 100ms")
 
 
 def check_picture(name: str, shown: Shown) -> None:

@@ -47,6 +47,7 @@ class Recorder:
         try:
             # Opened here and used from the threads of `write`, one after the other.
             database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=False)
+            _check_tables(database)
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=OFF")  # a recording is no promise
             database.executescript(_SCHEMA)
@@ -138,7 +139,7 @@ class Recording:
                     if at > bound:
                         return
                     yield number, unpack(Packed(at, kind, json.loads(zlib.decompress(body))))
-        except (sqlite3.DatabaseError, zlib.error, ValueError) as problem:
+        except (sqlite3.DatabaseError, zlib.error, TypeError, ValueError) as problem:
             raise UsageProblem(f"The recording {self._path} cannot be read: {problem}.") from problem
 
     def close(self) -> None:
@@ -150,6 +151,13 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
 
 
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Refuses to write into the database of another program."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and tables.isdisjoint({"about", "frames"}):
+        raise sqlite3.DatabaseError("its tables are others")
+
+
 def _check_format(path: Path, told: str) -> None:
     if told != str(FORMAT):
         raise UsageProblem(
@@ -158,6 +166,6 @@ def _check_format(path: Path, told: str) -> None:
 
 
 def _refuse(path: Path, problem: sqlite3.DatabaseError) -> Failed | UsageProblem:
-    if isinstance(problem, sqlite3.OperationalError) and "no such table" not in str(problem):
+    if isinstance(problem, sqlite3.OperationalError) and "no such" not in str(problem):
         return Failed(f"The recording {path} cannot be opened: {problem}.")
     return UsageProblem(f"{path} is no recording of this program.")

@@ -33,6 +33,7 @@ MEASURED = (
     "ledger.corrupt",
 )
 """The metrics that a monitor can read; the others need the referee of a run."""
+_COUNTED_HERE = ("ledger.duplicate", "ledger.corrupt")
 _PERCENTILES = (Aggregate.P50, Aggregate.P90, Aggregate.P99, Aggregate.MAX, Aggregate.RATE)
 
 
@@ -52,10 +53,15 @@ def parse_alert(text: str) -> Threshold:
             f"{threshold.metric} in {text!r} is known to a load run's referee alone; a monitor can watch "
             f"{', '.join(MEASURED)}"
         )
-    timed = threshold.unit == "s" or threshold.aggregate is Aggregate.RATE
-    if timed and threshold.aggregate not in _PERCENTILES:
+    aggregate = threshold.aggregate
+    if threshold.metric in _COUNTED_HERE and aggregate is Aggregate.RATE:
+        raise ValueError(f"a monitor counts {threshold.metric} and tells no rate of it; leave out ':rate'")
+    if threshold.metric == "delivery" and aggregate is not Aggregate.MAX:
+        raise ValueError(f"a monitor tells only the slowest delivery; write delivery:max in {text!r}")
+    timed = threshold.unit == "s" or aggregate is Aggregate.RATE
+    if timed and aggregate not in _PERCENTILES:
         raise ValueError(
-            f"the service tells no {threshold.aggregate} of {threshold.metric}; "
+            f"the service tells no {aggregate} of {threshold.metric}; "
             "an alert can watch p50, p90, p99, max and rate"
         )
     return threshold

@@ -47,6 +47,9 @@ class BucketWindow:
             self._counters = [Counter() for _ in bounds]
             self._readings.clear()
         counts = sorted(buckets.values())  # cumulative, so in the order of their bounds
+        if any(count < (each.last or 0.0) for each, count in zip(self._counters, counts, strict=True)):
+            for each in self._counters:  # a restart is one for all, also where a bucket has caught up
+                each.last = 0.0
         for counter, count in zip(self._counters, counts, strict=True):
             counter.advance(count)
         grown = tuple(counter.grown for counter in self._counters)

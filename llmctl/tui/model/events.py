@@ -39,7 +39,9 @@ def compare(before: Reading | None, now: Reading) -> Iterator[Event]:
         return
     if _restarted(before, now):
         yield Event(at, Level.WARNING, "the service started anew: its counters begin at zero")
-    if now.version != before.version:
+    # `/metrics` tells less than a snapshot: what it leaves out has not changed.
+    whole = "metrics" not in (before.source, now.source)
+    if whole and now.version != before.version:
         yield Event(at, Level.INFO, f"service version {before.version} became {now.version}")
     if now.phase != before.phase:
         level = Level.GOOD if now.phase == "ready" else Level.WARNING
@@ -47,13 +49,13 @@ def compare(before: Reading | None, now: Reading) -> Iterator[Event]:
     elif now.accepting != before.accepting:
         said = "accepts requests again" if now.accepting else "accepts no more requests"
         yield Event(at, Level.GOOD if now.accepting else Level.WARNING, f"the service {said}")
-    if now.broker != before.broker:
+    if whole and now.broker != before.broker:
         back = now.broker == "up"
         said = "Kafka is there again" if back else "Kafka is away: callbacks wait in the outbox"
         yield Event(at, Level.GOOD if back else Level.BAD, said)
-    if now.drain.state != before.drain.state:
+    if whole and now.drain.state != before.drain.state:
         yield Event(at, Level.INFO, f"drain: {now.drain.state.replace('_', ' ')}")
-    if now.parked != before.parked:
+    if whole and now.parked != before.parked:
         level = Level.BAD if now.parked > before.parked else Level.GOOD
         yield Event(at, level, f"undelivered callbacks: {before.parked} became {now.parked}")
     yield from _compare_providers(at, before, now)

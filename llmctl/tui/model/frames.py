@@ -124,6 +124,6 @@ def unpack(packed: Packed) -> Frame:
                 return SourceState(at, str(body["source"]), None if problem is None else str(problem))
             case "bookmark":
                 return Bookmark(at, str(body["text"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"a {packed.kind} frame is damaged: {type(error).__name__}") from error
     raise ValueError(f"frames of the kind {packed.kind!r} are not known to this version")

@@ -110,7 +110,7 @@ def read_figures(at: float, source: str, document: Mapping[str, Any]) -> Reading
             providers=tuple(_read_provider(each) for each in document.get("providers", ())),
             drain=_read_drain(_part(document, "drain")),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"what came is no snapshot of the service ({type(error).__name__})") from error
 
 
@@ -133,7 +133,11 @@ def _count(told: Any) -> int | None:
 
 def _read_latency(document: Mapping[str, Any]) -> LatencyReading:
     spread = {name: _number(document.get(name)) for name in PERCENTILES}
-    return LatencyReading(**spread, buckets=document.get("buckets") or {})
+    told = (document.get("buckets") or {}).items()
+    # Bounds are read too, so that none comes through that is no number.
+    return LatencyReading(
+        **spread, buckets={bound: float(count) for bound, count in told if float(bound) > 0}
+    )
 
 
 def _read_provider(document: Mapping[str, Any]) -> ProviderReading:

@@ -77,7 +77,7 @@ class Store:
     @staticmethod
     def _ring_names() -> tuple[str, ...]:
         spreads = tuple(f"{name}:{which}" for name in LATENCIES for which in ("p50", "p99"))
-        return (*_GAUGES, *TOTALS, *spreads, "callbacks", "delivery", "sent", "lateness")
+        return (*_GAUGES, *TOTALS, *spreads, "delivery", "sent", "lateness")
 
     def take(self, frame: Frame) -> None:
         """Takes one observation in."""
@@ -209,8 +209,13 @@ class Store:
 
     def _count(self, reading: Reading) -> None:
         """Follows the totals; once a second, what they have risen by becomes a rate."""
-        for name in TOTALS:
-            self._counters[name].advance(reading.totals.get(name, 0.0))
+        told = {name: reading.totals.get(name, 0.0) for name in TOTALS}
+        if any(value < (self._counters[name].last or 0.0) for name, value in told.items()):
+            # One total has fallen, so all began at zero again, those too that are higher than before.
+            for counter in self._counters.values():
+                counter.last = 0.0
+        for name, value in told.items():
+            self._counters[name].advance(value)
         at, before = self._counted
         if int(at) == int(reading.at):
             return

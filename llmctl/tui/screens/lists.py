@@ -187,12 +187,14 @@ class EventsPane(Pane):
 class RunPane(Pane):
     """A load run that drives the service."""
 
+    SCOPED_CSS = False  # the classes of the screen's size are above
     DEFAULT_CSS = """
     RunPane #top { height: 12; }
     RunPane Facts { width: 1fr; height: 12; }
     RunPane #thresholds { height: 1fr; min-height: 3; }
     RunPane #faults { height: 1fr; min-height: 3; }
     RunPane Chart { height: 2fr; }
+    .-low RunPane Chart { display: none; }
     """
 
     def compose(self) -> ComposeResult:

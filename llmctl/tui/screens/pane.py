@@ -26,8 +26,8 @@ class View:
         return self.store.is_stale(self.now)
 
     def series(self, name: str) -> list[float]:
-        """A figure over the window, second by second."""
-        return self.store.series(name, self.now, self.window_seconds)
+        """A figure over the window, by whole seconds that are over: so a picture changes once a second."""
+        return self.store.series(name, self.now - 1, self.window_seconds)
 
 
 class Pane(Container):

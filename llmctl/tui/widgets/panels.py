@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -81,11 +83,14 @@ class Card(Widget):
     def __init__(self, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._reading = Reading("", "", "", (), "")
+        self._drawn: object = None
         self.stale = False
 
     def present(self, reading: Reading, *, stale: bool) -> None:
         """Shows this figure; a stale one is greyed."""
-        if (reading, stale) != (self._reading, self.stale):
+        drawn = (replace(reading, trend=()), array("d", reading.trend).tobytes(), stale)
+        if drawn != self._drawn:
+            self._drawn = drawn
             self._reading, self.stale = reading, stale
             self.border_title = Text(reading.title)
             self.refresh()
@@ -130,9 +135,15 @@ class Chart(Widget):
         self._unit = say
         self._title = ""
         self._traces: Sequence[Trace] = ()
+        self._drawn: object = None
 
     def present(self, title: str, traces: Sequence[Trace]) -> None:
         """Shows these lines."""
+        # A picture is drawn anew only when it is another one; two NaN are never equal, but their bytes are.
+        drawn = (title, [(trace.name, array("d", trace.values).tobytes()) for trace in traces])
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
         self._title, self._traces = title, traces
         names = "  ".join(f"{'───' if not place else '···'} {each.name}" for place, each in enumerate(traces))
         self.border_title = Text(f"{title}  {names}")
@@ -156,8 +167,10 @@ class Chart(Widget):
         for number, cells in enumerate(canvas.lines()):
             said = _say_axis(label[number], self._unit) if number in label else ""
             picture.append(f"{said:>{_AXIS - 1}}┤", style=DIM)
-            for cell in cells:
-                picture.append(cell.character, style="" if cell.series is None else _COLOURS[cell.series])
+            # Runs of one colour, not cells: each part of a text costs Textual as much as a whole line.
+            for series, run in groupby(cells, key=lambda cell: cell.series):
+                said = "".join(cell.character for cell in run)
+                picture.append(said, style="" if series is None else _COLOURS[series])
             if number < height - 1:
                 picture.append("\n")
         return picture

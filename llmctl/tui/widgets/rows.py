@@ -21,6 +21,7 @@ T = TypeVar("T")
 GAP = 1
 _HEADING = Style(bold=True)
 _CURSOR = Style(reverse=True)
+_FAINT = Style(dim=True)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,14 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         super().__init__(id=id)
         self._columns = columns
         self._empty = empty
+        self._given: Sequence[T] = ()
         self._rows: Sequence[T] = ()
         self._held_back = 0
         self._seen_total = 0
         self._cursor = 0
         self._sorted_by: int | None = None
         self._descending = True
+        self._fitted: tuple[int, Sequence[tuple[int, int]]] = (-1, ())
 
     @property
     def rows(self) -> Sequence[T]:
@@ -116,9 +119,11 @@ class RowList(ScrollView, Generic[T], can_focus=True):
             self._held_back = max(0, total - self._seen_total)
             return
         self._held_back, self._seen_total = 0, total
-        self._replace(rows)
+        if rows != self._given:
+            self._replace(rows)
 
     def _replace(self, rows: Sequence[T]) -> None:
+        self._given = rows
         if self._sorted_by is not None:
             key = self._columns[self._sorted_by].key
             assert key is not None, "only columns with a key are sorted by"
@@ -155,12 +160,12 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         places = [place for place, column in enumerate(self._columns) if column.key is not None]
         following = [place for place in places if self._sorted_by is None or place > self._sorted_by]
         self._sorted_by = following[0] if following else None
-        self._replace(self._rows)
+        self._replace(self._given)
 
     def action_reverse(self) -> None:
         """Turns the order round."""
         self._descending = not self._descending
-        self._replace(self._rows)
+        self._replace(self._given)
 
     def on_click(self, event: Any) -> None:
         """Puts the cursor where the mouse was; a second click opens the row."""
@@ -184,49 +189,59 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         """One line of the screen: the heading, or a row."""
         width = self.scrollable_content_region.width
         shown = self._fit(width)
+        base = self.rich_style
         if y == 0:
-            said = [(self._columns[place].title, "") for place, _ in shown]
-            return self._lay_line(shown, said, width, _HEADING)
+            titles = [(self._columns[place].title, "") for place, _ in shown]
+            return self._lay_line(shown, titles, width, base + _HEADING)
         row = y - 1 + int(self.scroll_offset.y)
         if row >= len(self._rows):
             text = self._empty if not self._rows and y == 1 else ""
-            return Strip([Segment(set_cell_size(text, width), Style(dim=True))]).apply_style(self.rich_style)
+            return Strip([Segment(set_cell_size(text, width), base + _FAINT)], width)
         told = [self._columns[place].say(self._rows[row]) for place, _ in shown]
         cells = [(each, "") if isinstance(each, str) else each for each in told]
         lit = row == self._cursor and self.has_focus
-        return self._lay_line(shown, cells, width, _CURSOR if lit else Style.null())
+        return self._lay_line(shown, cells, width, base + _CURSOR if lit else base)
 
-    def _fit(self, width: int) -> list[tuple[int, int]]:
+    def _fit(self, width: int) -> Sequence[tuple[int, int]]:
         """Which columns are shown, by their places, and how wide."""
-        places = list(range(len(self._columns)))
-
-        def needed() -> int:
-            return sum(self._columns[place].width + GAP for place in places) - GAP
-
-        while len(places) > 1 and needed() > width:
-            worst = max(places, key=lambda place: (self._columns[place].rank, place))
-            if self._columns[worst].rank == 0:
-                break
-            places.remove(worst)
-        left = max(0, width - needed())
-        fitted = []
-        for place in places:
-            more = min(left, self._columns[place].grows)
-            left -= more
-            fitted.append((place, self._columns[place].width + more))
-        return fitted
+        if self._fitted[0] != width:
+            self._fitted = (width, fit_columns(self._columns, width))
+        return self._fitted[1]
 
     def _lay_line(
-        self, shown: Sequence[tuple[int, int]], cells: Sequence[tuple[str, str]], width: int, style: Style
+        self, shown: Sequence[tuple[int, int]], cells: Sequence[tuple[str, str]], width: int, base: Style
     ) -> Strip:
-        segments = []
+        """Cells of one colour become one segment: whatever Textual does with a line, it does for each."""
+        runs: list[tuple[str, str]] = []
         for (place, size), (text, colour) in zip(shown, cells, strict=True):
-            segments.append(
-                Segment(fit(safe_line(text), size, right=self._columns[place].right), Style.parse(colour))
-            )
-            segments.append(Segment(" " * GAP))
-        strip = Strip(segments).adjust_cell_length(width)
-        return strip.apply_style(self.rich_style).apply_style(style)
+            said = fit(safe_line(text), size, right=self._columns[place].right) + " " * GAP
+            if runs and runs[-1][1] == colour:
+                runs[-1] = (runs[-1][0] + said, colour)
+            else:
+                runs.append((said, colour))
+        segments = [Segment(text, base + Style.parse(colour)) for text, colour in runs]
+        return Strip(segments).adjust_cell_length(width, base)
+
+
+def fit_columns(columns: Sequence[Column[Any]], width: int) -> Sequence[tuple[int, int]]:
+    """Which columns have room, by their places, and how wide; what is left over goes to who can grow."""
+    places = list(range(len(columns)))
+
+    def needed() -> int:
+        return sum(columns[place].width + GAP for place in places) - GAP
+
+    while len(places) > 1 and needed() > width:
+        worst = max(places, key=lambda place: (columns[place].rank, place))
+        if columns[worst].rank == 0:
+            break
+        places.remove(worst)
+    left = max(0, width - needed())
+    fitted = []
+    for place in places:
+        more = min(left, columns[place].grows)
+        left -= more
+        fitted.append((place, columns[place].width + more))
+    return fitted
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:

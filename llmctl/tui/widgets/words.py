@@ -92,7 +92,8 @@ def say_clock(moment: float | None) -> str:
 
 def say_stamp(moment: float) -> str:
     """The time of day, UTC, with milliseconds."""
-    return f"{time.strftime('%H:%M:%S', time.gmtime(moment))}.{int(moment % 1 * 1000):03}"
+    seconds, milliseconds = divmod(round(moment * 1000), 1000)
+    return f"{time.strftime('%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03}"
 
 
 def say_window(seconds: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -17,7 +17,7 @@ from service.contracts.events import TokenUsage
 from service.contracts.requests import QueuedRequest
 from service.core.callback import UNKNOWN_MODEL, compose_failure, compose_success, read_trace_id
 from service.core.errors import ProviderFailure
-from service.core.outcome import Judgement, Spent, Usage
+from service.core.outcome import AttemptRecord, Judgement, Spent, Usage
 from service.core.prompt import read_judgement
 from service.core.records import Callback
 
@@ -100,7 +100,7 @@ def test_an_event_is_wrapped_addressed_and_labeled(
         "source_service": "llm_provider_service",
         "schema_version": 1,
         "correlation_id": queued.correlation_id,
-        "metadata": {},
+        "metadata": {"attempts": []},
     }
     assert callback.queue_id == queued.queue_id
     assert callback.topic == "results.one"
@@ -155,6 +155,33 @@ def test_failed_attempts_are_paid_for_too(queued: QueuedRequest, now: datetime) 
         assert data.cost_estimate == 0.875
         assert data.response_time_ms == 3500
         assert data.model == "second-model"
+
+
+@pytest.mark.parametrize("compose", [succeed, fail])
+def test_the_envelope_tells_each_attempt(compose: Any, queued: QueuedRequest, now: datetime) -> None:
+    """Beside the event stand the calls in order: when, how long, who was asked and what came of it."""
+    start = round((now - timedelta(seconds=6, milliseconds=-7)).timestamp() * 1000)
+    attempts = (
+        AttemptRecord(start, 1.25, LLMProviderType.ANTHROPIC, LLMErrorCode.PROVIDER_TIMEOUT),
+        AttemptRecord(start + 1993, 0.0312, OPENAI),
+    )
+    sealed = compose(queued, now, spent=replace(SPENT, attempts=attempts)).sealed
+    assert json.loads(sealed.value)["metadata"] == {
+        "attempts": [
+            {
+                "started_at": "2025-03-14T09:26:54.007Z",
+                "seconds": 1.25,
+                "provider": "anthropic",
+                "outcome": "LLM_PROVIDER_TIMEOUT",
+            },
+            {
+                "started_at": "2025-03-14T09:26:56.000Z",
+                "seconds": 0.0312,
+                "provider": "openai",
+                "outcome": "success",
+            },
+        ]
+    }
 
 
 def test_facts_of_the_failure_never_hide_whose_it_is(queued: QueuedRequest, now: datetime) -> None:

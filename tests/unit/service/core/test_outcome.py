@@ -1,10 +1,12 @@
 """What attempts have cost, added up."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
-from service.core.outcome import Spent, Usage
+from service.core.outcome import AttemptRecord, Spent, Usage
 
 COUNTS = st.integers(0, 10**9)
 USAGES = st.builds(
@@ -15,6 +17,13 @@ USAGES = st.builds(
     reasoning_tokens=COUNTS,
     cost_usd=st.integers(0, 10**6).map(float),
 )
+ATTEMPTS = st.builds(
+    AttemptRecord,
+    started_unix_milliseconds=st.integers(0, 10**13),
+    seconds=st.integers(0, 10**4).map(float),
+    provider=st.sampled_from(LLMProviderType),
+    code=st.none() | st.sampled_from(LLMErrorCode),
+)
 SPENT = st.builds(
     Spent,
     usage=USAGES,
@@ -22,6 +31,7 @@ SPENT = st.builds(
     model=st.none() | st.text(min_size=1),
     last_code=st.none() | st.sampled_from(LLMErrorCode),
     last_message=st.none() | st.text(min_size=1),
+    attempts=st.lists(ATTEMPTS, max_size=20).map(tuple),
 )
 
 
@@ -39,6 +49,24 @@ def test_the_latest_word_counts() -> None:
     assert first + silent == Spent(Usage(3), 2.0, "one", LLMErrorCode.PROVIDER_TIMEOUT, "It took too long.")
     last = Spent(Usage(4), 1.0, "two", LLMErrorCode.PARSING_ERROR, "It is not JSON.")
     assert first + silent + last == Spent(Usage(7), 3.0, "two", LLMErrorCode.PARSING_ERROR, "It is not JSON.")
+
+
+@pytest.mark.parametrize(
+    ("calls", "kept"),
+    [
+        (0, []),
+        (20, [*range(20)]),
+        (21, [*range(10), *range(11, 21)]),
+        (500, [*range(10), *range(490, 500)]),
+    ],
+)
+def test_of_many_attempts_the_first_and_the_last_are_kept(calls: int, kept: list[int]) -> None:
+    """An outage may make any number of calls: what is stored and told of them stays small."""
+    spent = Spent()
+    for start in range(calls):
+        spent += Spent(calls=1, attempts=(AttemptRecord(start, 0.5, LLMProviderType.OPENAI),))
+    assert [attempt.started_unix_milliseconds for attempt in spent.attempts] == kept
+    assert spent.calls == calls
 
 
 @settings(deadline=None, max_examples=100)

@@ -34,6 +34,8 @@ class ScriptedProvider:
 
     script: list[ProviderReply | Exception]
     calls: list[ProviderCall] = field(default_factory=list)
+    clock: Any = None
+    seconds_per_call: float = 0.0
     name: LLMProviderType = LLMProviderType.OPENAI
     default_model: str = "model-1"
 
@@ -44,6 +46,8 @@ class ScriptedProvider:
     async def compare(self, call: ProviderCall) -> ProviderReply:
         """The next line of the script."""
         self.calls.append(call)
+        if self.clock is not None:
+            self.clock.seconds += self.seconds_per_call
         step = self.script.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -183,6 +187,47 @@ async def test_failed_attempts_are_repeated_and_paid_for(bench: Any, make_reques
     assert result.token_usage.total_tokens == 120 + 2 * 11
     assert result.cost_estimate == pytest.approx(0.012)
     assert [call.attempt for call in b.provider.calls] == [1, 2, 3]
+
+
+async def test_every_call_is_told_with_its_outcome(bench: Any, make_request: Any, clock: Any) -> None:
+    """The callback's envelope has the calls in order: begun on the wall clock, how long, what came of it."""
+    b = bench(failure(), failure(LLMErrorCode.PARSING_ERROR), REPLY)
+    b.provider.clock, b.provider.seconds_per_call = clock, 1.23456
+    await b.queue.put(make_request())
+
+    for _ in range(3):
+        clock.seconds += 10.0
+        await b.work()
+
+    (entry,) = await b.queue.outbox.take(10)
+    assert entry.callback.sealed.envelope.metadata == {
+        "attempts": [
+            {
+                "started_at": f"2026-01-01T00:00:{at}Z",
+                "seconds": 1.2346,
+                "provider": "openai",
+                "outcome": outcome,
+            }
+            for at, outcome in (
+                ("10.000", "LLM_PROVIDER_TIMEOUT"),
+                ("21.235", "LLM_PARSING_ERROR"),
+                ("32.469", "success"),
+            )
+        ]
+    }
+
+
+async def test_calls_that_end_in_an_error_are_told_too(bench: Any, make_request: Any) -> None:
+    """Also the one after which the service gave up."""
+    b = bench(failure(), failure(LLMErrorCode.PROVIDER_UNAVAILABLE), max_attempts=2)
+    await b.queue.put(make_request())
+
+    for _ in range(2):
+        await b.work()
+
+    (entry,) = await b.queue.outbox.take(10)
+    told = entry.callback.sealed.envelope.metadata["attempts"]
+    assert [attempt["outcome"] for attempt in told] == ["LLM_PROVIDER_TIMEOUT", "LLM_PROVIDER_UNAVAILABLE"]
 
 
 async def test_last_attempt_ends_in_the_providers_error(bench: Any, make_request: Any) -> None:

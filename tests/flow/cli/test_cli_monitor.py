@@ -1,0 +1,138 @@
+"""`llmctl monitor` without its screen: figures printed once, recordings, and what cannot be asked for."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from simulator.broker.control import TopicSpec, find_control
+from tests.flow.cli.conftest import Run
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+async def busy_service(
+    service_url: str, client: httpx.AsyncClient, bootstrap_servers: str, wait_until: Any
+) -> str:
+    """A service that has called back three times."""
+    control = await find_control(bootstrap_servers)
+    assert control is not None
+    topic = f"results.{uuid4().hex}"
+    await control.create_topics([TopicSpec(topic, 2)])
+    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
+    for _ in range(3):
+        (await client.post("/api/v1/comparison", json=body)).raise_for_status()
+
+    async def called_back() -> bool:
+        totals = (await client.get("/admin/v1/snapshot")).json()["totals"]
+        return bool(totals["published"] == totals["accepted"] >= 3)
+
+    await wait_until(called_back, what="the callbacks")
+    return service_url
+
+
+def read_metric(text: str, name: str) -> float:
+    """The sum of a metric's values in a Prometheus exposition."""
+    lines = [line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] == name]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+async def test_once_prints_what_the_metrics_say(
+    llmctl: Run, busy_service: str, client: httpx.AsyncClient
+) -> None:
+    """The printed figures are those of `/metrics` at that moment."""
+    ended = await llmctl("monitor", "--once", "--output", "json", "--url", busy_service)
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    metrics = (await client.get("/metrics")).text
+    service = told["service"]
+    assert service["phase"] == "ready"
+    assert service["totals"]["accepted"] == read_metric(metrics, "llm_requests_accepted_total")
+    assert service["totals"]["published"] == read_metric(metrics, "callback_events_published_total")
+    assert service["queue"]["depth"] == read_metric(metrics, "llm_queue_depth")
+    assert service["in_flight"] == read_metric(metrics, "llm_requests_in_flight")
+    assert told["latency"]["publish"]["p99"] > 0
+    assert told["stale"] is False
+
+
+async def test_once_as_a_table(llmctl: Run, busy_service: str) -> None:
+    """People get a table."""
+    ended = await llmctl("monitor", "--once", "--output", "table", "--url", busy_service)
+    assert ended.code == 0, ended.err
+    assert "queue depth" in ended.out
+    assert "publish p50 / p99" in ended.out
+
+
+async def test_once_without_a_service(llmctl: Run, dead_port: int) -> None:
+    """A service that is not there is one sentence and exit code 3."""
+    ended = await llmctl("monitor", "--once", "--url", f"http://127.0.0.1:{dead_port}")
+    assert (ended.code, ended.out) == (3, "")
+    assert "No service answers" in ended.err
+
+
+async def test_screen_needs_a_terminal(llmctl: Run) -> None:
+    """In a pipe there is no screen, and the sentence says what to do instead."""
+    ended = await llmctl("monitor", "--mock")
+    assert ended.code == 2
+    assert "--once --output json" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--once", "--headless"], "choose one"),
+        (["--replay", "x", "--mock"], "choose one"),
+        (["--mock", "--control"], "--mock shows no service"),
+        (["--serve", "--control"], "read-only"),
+        (["--headless"], "--record"),
+        (["--speed", "2"], "--replay"),
+        (["--record-payloads"], "--record"),
+        (["--alert", "colour > 5"], "no metric"),
+        (["--alert", "goodput < 50%"], "referee"),
+        (["--replay", "/nowhere/x.llmrec", "--once"], "shows no service"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+async def test_what_makes_no_sense_is_refused(llmctl: Run, options: list[str], said: str) -> None:
+    """Options that want different things, or have no effect, are wrong usage with one sentence."""
+    ended = await llmctl("monitor", *options)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_headless_records_what_is_seen_and_no_texts(
+    llmctl: Run, busy_service: str, bootstrap_servers: str, topic: str, tmp_path: Path
+) -> None:
+    """A recording without a screen holds the service's figures, and ends after its time."""
+    file = tmp_path / "seen.llmrec"
+    ended = await llmctl(
+        "monitor", topic, "--headless", "--record", str(file), "--duration", "3s",
+        "--url", busy_service, "--bootstrap-servers", bootstrap_servers,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "frames in" in ended.err
+    with sqlite3.connect(file) as database:
+        kinds = {kind for (kind,) in database.execute("SELECT DISTINCT kind FROM frames")}
+    database.close()
+    assert {"figures", "topics", "source"} <= kinds
+
+
+async def test_load_run_writes_a_recording(llmctl: Run, tmp_path: Path) -> None:
+    """`simulate load --record` records the run itself, the service and the callbacks in one file."""
+    file = tmp_path / "run.llmrec"
+    ended = await llmctl(
+        "simulate", "load", "--rate", "20/s", "--duration", "4s", "--record", str(file), "--output", "json"
+    )
+    assert ended.code == 0, ended.err
+    with sqlite3.connect(file) as database:
+        counts = dict(database.execute("SELECT kind, count(*) FROM frames GROUP BY kind"))
+    database.close()
+    assert counts["run"] >= 4
+    assert counts["figures"] >= 2
+    assert counts["callbacks"] >= 1

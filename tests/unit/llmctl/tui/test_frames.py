@@ -1,0 +1,92 @@
+"""Every frame goes into a recording and comes out of it the same; what is damaged is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from llmctl.tui.model.frames import (
+    Bookmark,
+    Callbacks,
+    Figures,
+    Frame,
+    Packed,
+    RunFigures,
+    SourceState,
+    TopicFigures,
+    pack,
+    unpack,
+)
+from llmctl.tui.model.rows import AttemptRow, CallbackRow
+
+ROW = CallbackRow(
+    at=5.0,
+    topic="t",
+    partition=1,
+    offset=2,
+    written_at=4.5,
+    status="success",
+    event_id="e",
+    attempts=(AttemptRow(1.0, 0.5, "openai", "success"),),
+    metadata={"k": "v"},
+    justification="better",
+)
+FRAMES: tuple[Frame, ...] = (
+    Figures(1.5, "stream", {"phase": "ready", "queue": {"depth": 3}}),
+    Callbacks(2.5, (ROW, ROW)),
+    Callbacks(2.5, ()),
+    TopicFigures(3.5, {"topics": [{"topic": "t"}], "groups": [], "groups_problem": None}),
+    RunFigures(4.5, {"run_id": "r", "counts": {"sent": 1}}),
+    SourceState(5.5, "kafka", "it is away"),
+    SourceState(5.5, "kafka", None),
+    Bookmark(6.5, "here it began"),
+)
+
+
+def through_json(packed: Packed) -> Packed:
+    """As it comes out of a file."""
+    return Packed(packed.at, packed.kind, json.loads(json.dumps(packed.body)))
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
+def test_a_frame_comes_back_as_it_was(frame: Frame) -> None:
+    """Of every kind, with its moment."""
+    assert unpack(through_json(pack(frame, with_payloads=True))) == frame
+
+
+def test_what_a_callback_says_is_left_out() -> None:
+    """Unless it was asked for."""
+    text = json.dumps(pack(Callbacks(2.5, (ROW,)), with_payloads=False).body)
+    assert "better" not in text
+    assert '"k"' not in text
+    assert "better" in json.dumps(pack(Callbacks(2.5, (ROW,)), with_payloads=True).body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("figures", {"source": "stream"}),
+        ("figures", {"source": "stream", "document": 3}),
+        ("callbacks", {}),
+        ("callbacks", {"rows": 3}),
+        ("callbacks", {"rows": [3]}),
+        ("callbacks", {"rows": [{"at": 1.0}]}),
+        ("callbacks", {"rows": [{"at": 1.0, "attempts": [3]}]}),
+        ("topics", {"document": ["x"]}),
+        ("run", {}),
+        ("source", {"source": "kafka"}),
+        ("bookmark", {}),
+        ("bookmark", []),
+        ("bookmark", None),
+    ],
+)
+def test_a_damaged_body_is_refused(kind: str, body: Any) -> None:
+    """The sentence names the kind."""
+    with pytest.raises(ValueError, match=rf"^a {kind} frame is damaged: \w+$"):
+        unpack(Packed(1.0, kind, body))
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """A recording of a later version may hold what this one cannot show."""
+    with pytest.raises(ValueError, match=r"^frames of the kind 'weather' are not known to this version$"):
+        unpack(Packed(1.0, "weather", {}))

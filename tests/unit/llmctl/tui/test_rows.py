@@ -1,0 +1,171 @@
+"""A callback's record becomes a slim row, which is written and read back without what nobody asked for."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmctl.client.callbacks import CallbackRecord
+from llmctl.filters import parse_filter
+from llmctl.tui.model.rows import (
+    INVALID,
+    MAX_METADATA_CHARACTERS,
+    MAX_METADATA_KEYS,
+    AttemptRow,
+    CallbackRow,
+    make_row,
+)
+
+ACCEPTED = 1767323045.0
+RecordOf = Callable[..., CallbackRecord]
+FULL = CallbackRow(
+    at=12.5,
+    topic="t",
+    partition=0,
+    offset=0,
+    written_at=12.0,
+    status="error",
+    event_id="e",
+    request_id="q",
+    correlation_id="c",
+    provider="openai",
+    model="gpt-4o-mini",
+    winner="essay_a",
+    error="LLM_PROVIDER_TIMEOUT",
+    message="too slow",
+    confidence=0.0,
+    cost=0.0,
+    tokens=0,
+    accepted_at=10.0,
+    completed_at=11.9,
+    provider_seconds=0.0,
+    attempts=(AttemptRow(10.5, 1.4, "openai", "success"),),
+    run_id="r",
+    trace_id="f" * 32,
+    metadata={"pair_id": "p-1", "last": False, "weight": 0},
+    justification="better",
+)
+SLIM = CallbackRow(at=1.0, topic="t", partition=0, offset=0, written_at=1.0, status="invalid")
+
+
+def tell_envelope(record: CallbackRecord, **changes: Any) -> CallbackRecord:
+    """The same record with an envelope that says something else."""
+    assert record.envelope is not None
+    return replace(record, envelope=record.envelope.model_copy(update=changes))
+
+
+def test_a_success_has_the_times_of_its_way(record_of: RecordOf) -> None:
+    """What a screen and a filter need is in the row."""
+    row = make_row(record_of(), 1767323047.0)
+    assert (row.topic, row.partition, row.offset, row.run_id) == ("t", 2, 9, "r-1")
+    assert (row.at, row.written_at, row.accepted_at) == (ACCEPTED + 2, ACCEPTED + 1.5, ACCEPTED)
+    assert (row.completed_at, row.provider_seconds, row.e2e_seconds) == (ACCEPTED, 0.04, 1.5)
+    assert (row.status, row.winner, row.confidence, row.justification) == (
+        "success",
+        "essay_a",
+        0.875,
+        "better",
+    )
+    assert (row.provider, row.model, row.cost, row.tokens) == ("openai", "gpt-4o-mini", 0.00012, 0)
+    assert (row.error, row.message, row.trace_id) == ("", "", "")
+    assert row.metadata == {"pair_id": "p-1"}
+
+
+def test_an_error_has_its_code_and_message(record_of: RecordOf) -> None:
+    """It has no winner, and nothing that a judge wrote."""
+    row = make_row(record_of(fails=True), 0.0)
+    assert (row.status, row.error, row.message) == ("error", "LLM_PROVIDER_TIMEOUT", "too slow")
+    assert (row.winner, row.confidence, row.justification) == ("", None, "")
+
+
+def test_an_invalid_record_has_its_place_and_its_problem(record_of: RecordOf) -> None:
+    """Nothing of it is believed."""
+    row = make_row(record_of(raw=b"\x00"), 5.0)
+    assert (row.status, row.message, row.partition, row.offset) == (INVALID, "no envelope", 2, 9)
+    assert (row.event_id, row.accepted_at, row.e2e_seconds, row.metadata) == ("", None, None, {})
+
+
+def test_attempts_are_read_where_they_are_told(record_of: RecordOf) -> None:
+    """One that is odd is left out, and the others stay."""
+    good = {
+        "started_at": "2026-01-02T03:04:06Z",
+        "seconds": 0.25,
+        "provider": "openai",
+        "outcome": "LLM_PROVIDER_TIMEOUT",
+    }
+    odd: list[Any] = [{}, "x", None, {**good, "started_at": "soon"}, {**good, "seconds": "long"}]
+    row = make_row(tell_envelope(record_of(), metadata={"attempts": [*odd, good]}), 0.0)
+    assert row.attempts == (AttemptRow(ACCEPTED + 1, 0.25, "openai", "LLM_PROVIDER_TIMEOUT"),)
+    assert make_row(tell_envelope(record_of(), metadata={"attempts": 3}), 0.0).attempts == ()
+
+
+def test_only_short_plain_metadata_is_kept(record_of: RecordOf) -> None:
+    """A caller's metadata cannot make a row grow without bound."""
+    record = record_of()
+    assert record.envelope is not None
+    long = "x" * (MAX_METADATA_CHARACTERS + 1)
+    told = {"nested": {"a": 1}, "none": None, long: 1, "text": long, "flag": True, "number": 1.5}
+    data = record.envelope.data.model_copy(update={"request_metadata": told})
+    kept = make_row(tell_envelope(record, data=data), 0.0).metadata
+    assert kept == {"text": long[:-1], "flag": True, "number": 1.5}
+    many = record.envelope.data.model_copy(update={"request_metadata": {str(key): key for key in range(99)}})
+    assert list(make_row(tell_envelope(record, data=many), 0.0).metadata.values()) == list(
+        range(MAX_METADATA_KEYS)
+    )
+
+
+def test_what_is_written_is_read_back() -> None:
+    """Through JSON, and figures that are zero as well as those that are not known."""
+    assert CallbackRow.read(json.loads(json.dumps(FULL.write(with_payload=True)))) == FULL
+    written = SLIM.write(with_payload=True)
+    assert set(written) == {"at", "topic", "partition", "offset", "written_at", "status"}
+    assert CallbackRow.read(json.loads(json.dumps(written))) == SLIM
+
+
+def test_a_real_record_survives_a_recording(record_of: RecordOf) -> None:
+    """With its payload it is the same row afterwards."""
+    row = make_row(record_of(), 1.0)
+    assert CallbackRow.read(json.loads(json.dumps(row.write(with_payload=True)))) == row
+
+
+def test_without_payload_no_text_is_written() -> None:
+    """Justification, message and metadata are left out, and only they."""
+    written = FULL.write(with_payload=False)
+    for text in ("better", "too slow", "pair_id", "p-1"):
+        assert text not in json.dumps(written)
+    assert CallbackRow.read(written) == replace(FULL, justification="", message="", metadata={})
+
+
+def test_what_a_later_version_adds_is_left_out() -> None:
+    """A recording of a later version can still be read."""
+    assert CallbackRow.read({**FULL.write(with_payload=True), "colour": "red"}) == FULL
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"at": 1.0}, {**FULL.write(with_payload=True), "attempts": [{"x": 1}]}], ids=str
+)
+def test_what_is_no_row_is_refused(odd: dict[str, Any]) -> None:
+    """Half a row is none."""
+    with pytest.raises(TypeError):
+        CallbackRow.read(odd)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "status:error",
+        "provider:openai",
+        "winner:essay_a",
+        "e2e>=2s",
+        "confidence<0.1",
+        "meta.pair_id:p-1",
+        '"better"',
+        '"LLM_PROVIDER_TIMEOUT"',
+    ],
+)
+def test_a_filter_finds_a_row(where: str) -> None:
+    """By every field, and by any text in it."""
+    assert parse_filter(where).matches(FULL.view())
+    assert not parse_filter(where).matches(SLIM.view())
