@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -55,7 +56,9 @@ def show_monitor(order: MonitorOrder) -> None:
     # Textual takes a third of a second to import: only the screen pays for it.
     from llmctl.tui.app import Monitor
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # A browser's process has pipes, and textual-serve names the driver that speaks through them.
+    served = "TEXTUAL_DRIVER" in os.environ
+    if not served and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(
             "The monitor is a screen and needs a terminal; "
             "`llmctl monitor --once --output json` prints the figures instead."

@@ -22,6 +22,7 @@ from llmctl.tui.widgets.words import ACCENT, DIM, PLAIN
 Words = Sequence[tuple[str, str]]
 """Texts and their colours, one after the other."""
 _AXIS = 8
+_FRAME = "border: round $surface-lighten-2; border-title-color: $text;"
 _COLOURS = (ACCENT, "magenta", "yellow")
 
 
@@ -78,7 +79,7 @@ class Reading:
 class Card(Widget):
     """One figure with its trend: five lines in a frame, or one line where space is short."""
 
-    DEFAULT_CSS = "Card { height: 5; width: 1fr; border: round $surface-lighten-2; padding: 0 1; }"
+    DEFAULT_CSS = f"Card {{ height: 5; width: 1fr; {_FRAME} padding: 0 1; }}"
 
     def __init__(self, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -128,7 +129,9 @@ class Trace:
 class Chart(Widget):
     """Lines over time. The second line is dotted, so that they can be told apart without colour."""
 
-    DEFAULT_CSS = "Chart { height: 1fr; width: 1fr; border: round $surface-lighten-2; }"
+    DEFAULT_CSS = (
+        "Chart { height: 1fr; width: 1fr; border: round $surface-lighten-2; border-title-color: $text; }"
+    )
 
     def __init__(self, say: str = "count", id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -187,7 +190,9 @@ def _say_axis(value: float, unit: str) -> str:
 class Facts(Widget):
     """Names and values below each other."""
 
-    DEFAULT_CSS = "Facts { height: auto; border: round $surface-lighten-2; padding: 0 1; }"
+    DEFAULT_CSS = (
+        "Facts { height: auto; border: round $surface-lighten-2; border-title-color: $text; padding: 0 1; }"
+    )
 
     def __init__(self, title: str, id: str | None = None, *, names_width: int | None = None) -> None:  # noqa: A002
         """Values stand at the right edge, or behind names that take so many characters."""

@@ -1,11 +1,15 @@
 """`llmctl monitor` without its screen: figures printed once, recordings, and what cannot be asked for."""
 
+import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import httpx
 import pytest
 
@@ -136,3 +140,35 @@ async def test_load_run_writes_a_recording(llmctl: Run, tmp_path: Path) -> None:
     assert counts["run"] >= 4
     assert counts["figures"] >= 2
     assert counts["callbacks"] >= 1
+
+
+async def test_browser_gets_the_screen(dead_port: int) -> None:
+    """Served on loopback, the screen comes through the browser's websocket, and ends with its visitor."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "llmctl", "monitor", "--mock", "--serve", "--serve-port", str(dead_port),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{dead_port}"
+    try:
+        async with asyncio.timeout(30), aiohttp.ClientSession() as browser:
+            await until_served(browser, address)
+            async with browser.ws_connect(f"{address}/ws?width=120&height=36") as screen:
+                seen = b""
+                while b"a made-up service" not in seen:
+                    seen += (await screen.receive()).data or b""
+    finally:
+        process.terminate()
+        await process.wait()
+    assert b"LIVE CALLBACKS" in seen
+
+
+async def until_served(browser: aiohttp.ClientSession, address: str) -> None:
+    """Waits until the page is there."""
+    while True:
+        try:
+            async with browser.get(address) as answer:
+                assert answer.status == 200
+                assert "llmctl monitor" in await answer.text()
+                return
+        except aiohttp.ClientConnectionError:
+            await asyncio.sleep(0.05)
