@@ -89,7 +89,7 @@ class Monitor(App[None]):
         (HIGH_LINES, "-high"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n), f"open('{pane}')", name) for n, (pane, name) in enumerate(PANES, 1)),
+        *(Binding(str(n), f"open('{pane}')", f"show {pane}") for n, (pane, _) in enumerate(PANES, 1)),
         Binding("slash", "filter", "filter the callbacks"),
         Binding("space", "pause", "stop the picture, or go on"),
         Binding("left_square_bracket", "zoom(-1)", "a shorter window"),
