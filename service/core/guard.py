@@ -92,6 +92,12 @@ class ProviderGuard:
         self._under_way += 1
         return Grant(tokens, self._breaker.begin(now))
 
+    def still_grants(self, grant: Grant, now: float) -> bool:
+        """Whether the call may begin even now: a refusal may have come since it was admitted."""
+        if self._held_until(now) > now:
+            return False
+        return grant.probe or self._breaker.circuit is Circuit.CLOSED
+
     def release(self, grant: Grant, now: float) -> None:
         """The call was not made, or cut off without an outcome."""
         self._under_way -= 1

@@ -59,6 +59,13 @@ class Guards:
         self._grants[sequence] = (name, grant)
         return True
 
+    def confirm(self, sequence: int) -> bool:
+        """Whether an admitted call may still begin, now that its claim is durable; else release it."""
+        name, grant = self._grants.get(sequence, (None, None))
+        if name is None or grant is None:
+            return True  # nobody guards it
+        return self._guards[name].still_grants(grant, self._clock.monotonic())
+
     def release(self, sequence: int) -> None:
         """The request's call was not made, or has no outcome; nothing where its grant has ended already."""
         name, grant = self._grants.pop(sequence, (None, None))

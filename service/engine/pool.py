@@ -63,12 +63,22 @@ class Pool:
                 while self._in_flight >= self._concurrency:
                     self._slot_free.clear()
                     await self._slot_free.wait()
-                for claim in await self._claim_unless_draining():
+                postponed = []
+                for claim in await self._claim():
+                    if not (self._gate.claiming and self._guards.confirm(claim.sequence)):
+                        postponed.append(claim)
+                        continue
                     self._in_flight += 1
                     calls.create_task(self._work(claim), name=f"request-{claim.request.queue_id}")
+                if postponed:
+                    await self._give_back(postponed)
 
-    async def _claim_unless_draining(self) -> Sequence[Claim]:
-        """Claims what providers may be asked now; gives it back where a drain began meanwhile."""
+    async def _claim(self) -> Sequence[Claim]:
+        """Claims what providers may be asked now, until a drain begins.
+
+        A claim takes as long as its attempt takes to become durable. A drain may have begun meanwhile, and a
+        provider may have refused a call that was under way: whoever calls looks once more.
+        """
         limit = min(self._concurrency - self._in_flight, MAX_CLAIMS_AT_ONCE)
         granted: set[int] = set()
 
@@ -94,14 +104,15 @@ class Pool:
                 claiming.cancel()
             for sequence in granted.difference(claim.sequence for claim in claims):
                 self._guards.release(sequence)
-        if self._gate.claiming:
-            return claims
-        for claim in reversed(claims):
-            self._guards.release(claim.sequence)
-            await self._give_back(claim)
-        return ()
+        return claims
 
-    async def _give_back(self, claim: Claim) -> None:
+    async def _give_back(self, claims: Sequence[Claim]) -> None:
+        """In the order in which they were claimed, and in one commit."""
+        for claim in claims:
+            self._guards.release(claim.sequence)
+        await asyncio.gather(*(self._unclaim(claim) for claim in reversed(claims)))
+
+    async def _unclaim(self, claim: Claim) -> None:
         while True:
             try:
                 await self._queue.unclaim(claim)

@@ -12,8 +12,6 @@ from typing import Any
 
 from simulator.provider.scenario import Expectations
 
-ROUND_TRIP_SECONDS = 0.05
-"""A call that comes so soon after a refusal was sent before its caller knew, and is no violation."""
 CLOCK_GRAIN_SECONDS = 0.005
 """Timers run a little early."""
 MAX_REMEMBERED = 100_000
@@ -83,7 +81,7 @@ class Obedience:
         cap = expected.max_concurrency
         if cap is not None and self._in_flight[api] > cap:
             self._kinds["above_concurrency"].add(request_id)
-        if self._is_early(owner, now):
+        if self._is_early(owner, now, expected.round_trip_seconds):
             self._kinds["before_retry_after"].add(request_id)
         if not outage:
             self._outages.pop(api, None)
@@ -126,17 +124,17 @@ class Obedience:
             "peak_concurrency": dict(self._peaks),
         }
 
-    def _is_early(self, owner: Hashable, now: float) -> bool:
+    def _is_early(self, owner: Hashable, now: float, round_trip_seconds: float) -> bool:
         advice = self._advice.get(owner)
         if not advice:
             return False
         while advice and advice[0][1] <= now:
             advice.popleft()
-        return any(told + ROUND_TRIP_SECONDS < now < until - CLOCK_GRAIN_SECONDS for told, until in advice)
+        return any(told + round_trip_seconds < now < until - CLOCK_GRAIN_SECONDS for told, until in advice)
 
     def _is_storming(self, api: str, now: float, expected: Expectations) -> bool:
         run = self._outages.get(api)
-        if run is None or run.open_since is None or now <= run.open_since + ROUND_TRIP_SECONDS:
+        if run is None or run.open_since is None or now <= run.open_since + expected.round_trip_seconds:
             return False
         run.probes += 1
         return run.probes > 1 + expected.probes_per_second * (now - run.open_since)

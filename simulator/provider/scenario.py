@@ -11,7 +11,8 @@ Every section may be left out. Durations are `300ms`, `5s`, `10m`, `2h`; shares 
 | `[limits]` | `rpm`, `tpm`, `burst_requests`, `burst_tokens`, `retry_after` (see `limits.py`) |
 | `[faults]` | a share for each fault (see `faults.py`), `retry_after`, `drip_bytes_per_second` |
 | `[retries]` | `fail_first` = N, `fail_with` (a fault) |
-| `[expect]` | what callers are held to: `max_concurrency`, `breaker_after_failures`, `probes_per_second` |
+| `[expect]` | what callers are held to: `max_concurrency`, `breaker_after_failures`, `probes_per_second`, |
+| | `round_trip` |
 | `[[timeline]]` | `at`, `for`, `every`, and `set`: sections that take the place of the usual ones meanwhile |
 """
 
@@ -57,6 +58,9 @@ class Expectations:
     """So many failures in a row during an outage must open a breaker."""
     probes_per_second: float = 1.0
     """What an open breaker may let through, in real time."""
+    round_trip_seconds: float = 0.05
+    """A call that comes so soon after a refusal was sent before its caller knew; real time. Where many
+    processes share few cores it takes longer."""
 
 
 @dataclass(frozen=True)
@@ -292,11 +296,12 @@ def _read_outage(section: _Section) -> Fault:
 
 
 def _read_expectations(section: _Section) -> Expectations:
-    section.allow("max_concurrency", "breaker_after_failures", "probes_per_second")
+    section.allow("max_concurrency", "breaker_after_failures", "probes_per_second", "round_trip")
     return Expectations(
         max_concurrency=section.read("max_concurrency", _whole(1, 1_000_000), None),
         breaker_after_failures=section.read("breaker_after_failures", _whole(1, 1_000_000), None),
         probes_per_second=section.read("probes_per_second", _number(0, 1_000_000), 1.0),
+        round_trip_seconds=section.read("round_trip", read_duration, Expectations.round_trip_seconds),
     )
 
 

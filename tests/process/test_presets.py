@@ -45,6 +45,8 @@ LOOK_EVERY_SECONDS = 0.1
 DECLINED = {"refusal", "safety", "length"}
 """Answers that another attempt would not better: they end a request."""
 OUTAGE_SECONDS = (10.0, 25.0)
+ROUND_TRIP = "250ms"
+"""Eighteen processes on a machine's few cores: a call may be that long on its way."""
 
 
 class CountingLedger(SharedLedger):
@@ -106,12 +108,15 @@ async def run_preset(preset: str, launcher: Launcher, bootstrap_servers: str, fo
         "OPENAI_BASE_URL": base_url,
         "PROVIDER_TIMEOUT_SECONDS": str(PROVIDER_TIMEOUT_SECONDS),
     }
+    control_url = base_url.removesuffix("/v1")
+    async with httpx.AsyncClient(base_url=control_url, trust_env=False) as client:
+        changed = await client.patch("/_sim/scenario", json={"expect": {"round_trip": ROUND_TRIP}})
+        assert changed.status_code == 200
     service = await asyncio.to_thread(
         launcher.start,
         "service",
         env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in environment.items()},
     )
-    control_url = base_url.removesuffix("/v1")
     ledger, circuits, topic = CountingLedger(), [], f"presets.{preset}"
     watching = asyncio.create_task(watch_circuit(service.ready["url"], control_url, circuits))
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:

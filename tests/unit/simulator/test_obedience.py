@@ -41,6 +41,16 @@ def test_a_call_before_retry_after_is_over_counts(now: float, early: int) -> Non
     assert calls.obedience.report()["before_retry_after"]["examples"] == ["hasty"] * early
 
 
+def test_a_slow_machine_may_be_given_a_longer_round_trip() -> None:
+    """What counts as sent before its caller knew is the scenario's to say."""
+    calls = Calls(Expectations(round_trip_seconds=0.5))
+    calls.obedience.advise(OWNER, 2.0, 10.0)
+    calls.come(10.4)
+    assert calls.count("before_retry_after") == 0
+    calls.come(10.6)
+    assert calls.count("before_retry_after") == 1
+
+
 def test_the_longest_advice_binds_and_only_whom_it_was_given() -> None:
     """A later, shorter one does not shorten it; another key or model is free."""
     calls = Calls()

@@ -61,6 +61,34 @@ def test_retry_after_holds_all_calls() -> None:
     admit(guarded, 8.1)
 
 
+def test_what_was_admitted_before_a_refusal_is_not_called_after_it() -> None:
+    """A grant holds until its call begins only as long as nothing came that would have refused it."""
+    guarded = guard()
+    refused_one, waiting = admit(guarded), admit(guarded)
+    assert guarded.still_grants(waiting, 1.0)
+
+    guarded.fail(refused_one, refused(after=7.0), 1.0, 0.0)
+
+    assert not guarded.still_grants(waiting, 7.9)
+    assert guarded.still_grants(waiting, 8.1)
+
+
+def test_open_circuit_takes_back_all_grants_but_the_probe() -> None:
+    """Calls that were admitted before it opened would storm a provider that is down."""
+    guarded = guard()
+    waiting = admit(guarded)
+    for _ in range(6):
+        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 0.0)
+    assert guarded.state(0.0).circuit is Circuit.OPEN
+    assert not guarded.still_grants(waiting, 0.0)
+
+    guarded.release(waiting, 0.0)
+    probe = admit(guarded, 5.0)
+
+    assert probe.probe
+    assert guarded.still_grants(probe, 5.0)
+
+
 def test_rate_limit_without_a_time_pauses_longer_each_time() -> None:
     """Exponential with jitter; calls that were under way together count once."""
     guarded = guard()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
+from service.core.errors import ProviderFailure
 from service.core.guard import Limits
 from service.core.outcome import Judgement, ProviderReply, Usage
 from service.core.records import Claim
@@ -76,6 +78,41 @@ async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any
         await wait_until(lambda: shop.pool.finished == 5)
 
     assert [claim.attempt for claim in shop.started] == [1] * 5
+
+
+async def test_call_refused_while_others_are_claimed_holds_those_too(
+    make_request: Any, wait_until: Any
+) -> None:
+    """Claims become durable while a refusal comes in: they go back uncounted, in order, uncalled."""
+    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10)})
+    requests = [make_request() for _ in range(4)]
+    shop.gate.advance(Phase.READY)
+    claim = shop.queue.claim
+    failure = ProviderFailure(
+        LLMErrorCode.PROVIDER_RATE_LIMIT, "no", retryable=True, retry_after_seconds=3600.0
+    )
+
+    async def claim_during_refusal(*asked: Any) -> Any:
+        claims = await claim(*asked)
+        if shop.started:
+            shop.guards.fail(shop.started[0].sequence, failure)
+        return claims
+
+    shop.queue.claim = claim_during_refusal  # type: ignore[method-assign]
+    async with shop.running():
+        await shop.queue.put(requests[0])
+        await wait_until(lambda: shop.started)
+        for request in requests[1:]:
+            await shop.queue.put(request)
+        await wait_until(lambda: shop.guards.state(LLMProviderType.MOCK).held_seconds is not None)
+        await wait_until(lambda: shop.queue.stats().waiting == 3)
+        assert (len(shop.started), shop.pool.in_flight_count()) == (1, 1)
+        shop.guards.free(LLMProviderType.MOCK)
+        shop.release.set()
+        await wait_until(lambda: shop.pool.finished == 4)
+
+    assert [one.request for one in shop.started] == requests
+    assert [one.attempt for one in shop.started] == [1] * 4
 
 
 async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any, wait_until: Any) -> None:
