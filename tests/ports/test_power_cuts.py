@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,10 @@ import pytest
 
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.queues.sqlite import SqliteQueue
-from tests.ports.power import Promises, Recorder
+from tests.ports.power import FRAME_HEADER_BYTES, Promises, Recorder
 from tests.ports.power_run import FILE_NAME, cut_power, follow, look, write_image
 from tests.ports.schema_1 import write_schema_1
+from tests.ports.wal import find_forged_pages, read_valid_frames
 
 ROOT = Path(__file__).parents[2]
 DURABLE = "PRAGMA synchronous=FULL"
@@ -82,6 +84,39 @@ def test_power_cuts_acquit_an_unchanged_copy(tmp_path: Path) -> None:
     code, report = cut_variant(tmp_path, "FULL")
 
     assert (code, report["bad_cuts"], report["cuts"]) == (0, 0, CUTS_OF_A_VARIANT), report
+
+
+def test_page_that_sqlite_takes_for_another_is_told_from_a_lost_one(tmp_path: Path) -> None:
+    """Changes that its checksum does not see are found against the record; any other ends the log there."""
+    (tmp_path / "queue").mkdir()
+    path = tmp_path / "queue" / FILE_NAME
+    recorder = Recorder(path.parent)
+    asyncio.run(open_recorded(recorder, path))
+    recorder.unregister()
+    logs = [disk.cut(Surviving()) for _, disk in follow(recorder, Promises({}))]
+    image = max(logs, key=lambda files: len(list(read_valid_frames(files.get(f"{FILE_NAME}-wal", b"")))))
+    log = image[f"{FILE_NAME}-wal"]
+    frames = list(read_valid_frames(log))
+    assert len(frames) > 3
+    assert find_forged_pages(recorder.entries, image) == []
+
+    # Over four words the changes (0, 1, -1, -1) leave both sums as they were.
+    for changes, forged in (((0, 1, -1, -1), 1), ((0, 1, 0, 0), 0)):
+        start = frames[-1].offset + FRAME_HEADER_BYTES
+        words = struct.unpack("<4I", log[start : start + 16])
+        changed = struct.pack("<4I", *((w + c) % 2**32 for w, c in zip(words, changes, strict=True)))
+        image = {f"{FILE_NAME}-wal": log[:start] + changed + log[start + 16 :]}
+
+        assert len(find_forged_pages(recorder.entries, image)) == forged
+        assert len(list(read_valid_frames(image[f"{FILE_NAME}-wal"]))) == len(frames) - 1 + forged
+
+
+class Surviving(random.Random):
+    """Dice with which every change survives."""
+
+    def choice(self, seq: Any) -> Any:
+        """The second of all fates."""
+        return seq[1] if callable(seq[0]) else seq[-1]
 
 
 def make_request() -> QueuedRequest:
