@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check format lint types unit lock clean
+.PHONY: help demo up kafka test chaos check format lint types unit lock clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -17,6 +17,9 @@ demo: $(VENV)/.runtime ## the whole way once on this machine: submit, ask, call 
 
 up: $(VENV)/.runtime ## broker, fake provider and service in the foreground, until Ctrl-C
 	@$(BIN)/llmctl up
+
+kafka: $(VENV)/.dev ## Apache Kafka itself in the foreground, from Maven on a JDK; BROKERS=n PORT=n SECURE=1
+	@$(BIN)/python -m tests.apache_kafka --brokers $(or $(BROKERS),1) --port $(or $(PORT),9092) $(if $(SECURE),--secure)
 
 test: $(VENV)/.dev ## every test; a missing component is skipped at home and an error where CI=true
 	@$(BIN)/python -m pytest

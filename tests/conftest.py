@@ -13,15 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from simulator.broker.control import BrokerControl, TopicSpec
+from tests.apache_kafka.artifacts import KafkaMissing
+from tests.apache_kafka.cluster import Cluster
 
 READY_LIMIT_SECONDS = 30.0
 STOP_LIMIT_SECONDS = 15.0
+TOPIC_LIMIT_SECONDS = 20.0
+EMBEDDED, APACHE = "embedded", "apache"
+BOTH_BROKERS = {"ports", "flow"}
+"""Folders whose tests run on both."""
 ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full` runs the long tests at the length that is promised, not at the one that CI has time for."""
     parser.addoption("--full", action="store_true", help="crashes, power cuts, outages and restarts in full")
+    parser.addoption("--brokers", type=int, default=1, help="how many brokers of Apache Kafka there are")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ports and flows are tested on both brokers; what the embedded one's control does, on that one."""
+    if "broker_kind" in metafunc.fixturenames:
+        kinds = [EMBEDDED]
+        both = BOTH_BROKERS & set(metafunc.definition.path.relative_to(ROOT).parts)
+        if both and "embedded_broker" not in metafunc.fixturenames:
+            kinds.append(APACHE)
+        metafunc.parametrize("broker_kind", kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -131,15 +151,71 @@ def session_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launc
 
 
 @pytest.fixture(scope="session")
-def broker(session_launcher: Launcher) -> Child:
+def embedded_broker(session_launcher: Launcher) -> Child:
     """The embedded broker, shared by all tests; each test names topics of its own."""
     return session_launcher.start("simulator.broker", "--port", "0")
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(broker: Child) -> str:
+def apache_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the brokers of Apache Kafka listen: those of KAFKA_BOOTSTRAP_SERVERS, else our own."""
+    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield given
+        return
+    cluster = Cluster(tmp_path_factory.mktemp("apache-kafka"), request.config.getoption("--brokers"))
+    try:
+        try:
+            cluster.start()
+        except KafkaMissing as missing:
+            if os.environ.get("CI"):
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+        yield cluster.bootstrap_servers
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two brokers a test has."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(request: pytest.FixtureRequest, broker_kind: str) -> str:
     """Where the shared broker listens."""
-    return str(broker.ready["bootstrap_servers"])
+    if broker_kind == APACHE:
+        return str(request.getfixturevalue("apache_kafka"))
+    return str(request.getfixturevalue("embedded_broker").ready["bootstrap_servers"])
+
+
+CreateTopic = Callable[[str, int], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def create_topic(request: pytest.FixtureRequest, broker_kind: str, bootstrap_servers: str) -> CreateTopic:
+    """Creates a topic with so many partitions on the shared broker."""
+    if broker_kind == EMBEDDED:
+        control = BrokerControl(Path(request.getfixturevalue("embedded_broker").ready["control"]))
+
+        async def create(name: str, partitions: int) -> None:
+            await control.create_topics([TopicSpec(name, partitions)])
+
+        return create
+    foreign = AdminClient({"bootstrap.servers": bootstrap_servers})
+    # A broker learns of a topic a little after the controller has said that it is there.
+    each = [AdminClient({"bootstrap.servers": server}) for server in bootstrap_servers.split(",")]
+
+    def create_over_wire(name: str, partitions: int) -> None:
+        foreign.create_topics([NewTopic(name, partitions)])[name].result(TOPIC_LIMIT_SECONDS)
+        deadline = time.monotonic() + TOPIC_LIMIT_SECONDS
+        while not all(name in one.list_topics(timeout=TOPIC_LIMIT_SECONDS).topics for one in each):
+            assert time.monotonic() < deadline, f"not every broker has heard of {name}"
+
+    async def create_in_thread(name: str, partitions: int) -> None:
+        await asyncio.to_thread(create_over_wire, name, partitions)
+
+    return create_in_thread
 
 
 WaitUntil = Callable[..., Awaitable[None]]

@@ -10,8 +10,6 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from simulator.broker.control import BrokerControl, TopicSpec
-
 SERVICE = {
     "LLM_PROVIDER_SERVICE_PORT": "0",
     "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
@@ -69,10 +67,10 @@ async def client(service_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def topic(broker: Any) -> str:
+async def topic(create_topic: Any) -> str:
     """A topic of this test's own, with three partitions."""
     name = f"results.{uuid4().hex}"
-    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec(name, 3)])
+    await create_topic(name, 3)
     return name
 
 

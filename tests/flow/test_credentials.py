@@ -1,13 +1,10 @@
 """Who may do what: tokens of callers and operators, and a caller's own topics."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-
-from simulator.broker.control import BrokerControl, TopicSpec
 
 PATH = "/api/v1/comparison"
 ReadError = Callable[[httpx.Response], dict[str, Any]]
@@ -118,10 +115,10 @@ async def test_size_is_refused_before_the_token_and_the_token_before_the_body(
 
 
 async def test_callers_own_allowlist_replaces_the_common_one(
-    door: httpx.AsyncClient, body: dict[str, Any], broker: Any, read_error: ReadError
+    door: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_error: ReadError
 ) -> None:
     """A caller with a list of its own may name its own topics and no others."""
-    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec("blue.results", 1)])
+    await create_topic("blue.results", 1)
 
     own = await door.post(PATH, json=body | {"callback_topic": "blue.results"}, headers=bearer("blue-canary"))
     other = await door.post(PATH, json=body, headers=bearer("blue-canary"))

@@ -15,7 +15,6 @@ import jsonschema
 import pytest
 
 from service.contracts.codec import open_envelope
-from simulator.broker.control import BrokerControl, TopicSpec
 
 PATH = "/api/v1/comparison"
 
@@ -258,11 +257,11 @@ async def test_faulty_idempotency_key_is_refused(
 
 
 async def test_expired_request_is_called_back_although_the_pool_is_full(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], broker: Any, read_topic: Any
+    slow_service: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_topic: Any
 ) -> None:
     """A deadline that passes in the queue is told when it passes, not when a place becomes free."""
     expiring = f"results.{uuid4().hex}"
-    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec(expiring, 1)])
+    await create_topic(expiring, 1)
     await submit_many(slow_service, body, 60)
 
     await slow_service.post(PATH, json=body | {"callback_topic": expiring, "ttl_seconds": 0.2})

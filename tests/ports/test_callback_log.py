@@ -16,24 +16,24 @@ from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import SealedEnvelope
 from service.core.errors import BrokerUnavailable, TopicUnreadable
 from service.core.ports import CallbackLog
-from simulator.broker.control import BrokerControl, TopicSpec
+from simulator.broker.control import BrokerControl
 
 Publish = Callable[[str], Awaitable[None]]
 
 
 @pytest.fixture
-async def control(broker: Any) -> AsyncIterator[BrokerControl]:
+async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
     """The control of the shared broker, which is up afterwards."""
-    control = BrokerControl(Path(broker.ready["control"]))
+    control = BrokerControl(Path(embedded_broker.ready["control"]))
     yield control
     await control.up()
 
 
 @pytest.fixture
-async def topic(control: BrokerControl) -> str:
+async def topic(create_topic: Any) -> str:
     """A topic of this test's own."""
     name = f"log.{uuid4().hex}"
-    await control.create_topics([TopicSpec(name, 1)])
+    await create_topic(name, 1)
     return name
 
 

@@ -25,19 +25,19 @@ Record = tuple[str | None, bytes, dict[str, bytes]]
 
 
 @pytest.fixture
-async def control(broker: Any) -> AsyncIterator[BrokerControl]:
+async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
     """The control of the shared broker, which is up and quick again afterwards."""
-    control = BrokerControl(Path(broker.ready["control"]))
+    control = BrokerControl(Path(embedded_broker.ready["control"]))
     yield control
     await control.up()
     await control.slow(0)
 
 
 @pytest.fixture
-async def topic(control: BrokerControl) -> str:
+async def topic(create_topic: Any) -> str:
     """A topic of this test's own."""
     name = f"results.{uuid4().hex}"
-    await control.create_topics([TopicSpec(name, 1)])
+    await create_topic(name, 1)
     return name
 
 

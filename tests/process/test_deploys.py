@@ -69,9 +69,9 @@ class Deployment:
 
 
 @pytest.fixture
-async def control(broker: Any) -> BrokerControl:
+async def control(embedded_broker: Any) -> BrokerControl:
     """The control of the shared broker."""
-    return BrokerControl(Path(broker.ready["control"]))
+    return BrokerControl(Path(embedded_broker.ready["control"]))
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import orjson
 import pytest
 
 from service.contracts.error_codes import LLMErrorCode
-from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.load.ledger import Fact, LedgerReport, Received
 from tests.conftest import Launcher
 from tests.process.load import Load, SharedLedger, TopicWatch
@@ -134,14 +133,14 @@ async def run_preset(preset: str, launcher: Launcher, bootstrap_servers: str, fo
 
 @pytest.fixture(scope="module")
 def runs(
-    session_launcher: Launcher, broker: Any, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+    session_launcher: Launcher, create_topic: Any, bootstrap_servers: str, tmp_path_factory: Any
 ) -> dict[str, Run]:
     """All presets, once, at the same time."""
     folder = tmp_path_factory.mktemp(f"presets-{uuid4().hex[:8]}")
 
     async def run_all() -> list[Run]:
-        topics = [TopicSpec(f"presets.{preset}", 2) for preset in PER_SECOND]
-        await BrokerControl(Path(broker.ready["control"])).create_topics(topics)
+        for preset in PER_SECOND:
+            await create_topic(f"presets.{preset}", 2)
         return list(
             await asyncio.gather(
                 *(run_preset(preset, session_launcher, bootstrap_servers, folder) for preset in PER_SECOND)

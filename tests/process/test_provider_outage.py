@@ -9,14 +9,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from simulator.broker.control import BrokerControl, TopicSpec
 from tests.process.load import Load, SharedLedger, TopicWatch
 
 
 @pytest.fixture
-async def start_line(
-    launcher: Any, broker: Any, bootstrap_servers: str, tmp_path: Path
-) -> Callable[..., Any]:
+async def start_line(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
     """Starts a provider and a service that asks it; returns the service, the provider and its port."""
 
     async def start(**settings: str) -> tuple[Any, Any, int]:
@@ -39,10 +36,10 @@ async def start_line(
 
 
 @pytest.fixture
-async def topic(broker: Any) -> str:
+async def topic(create_topic: Any) -> str:
     """A topic of this test's own."""
     name = f"results.{uuid4().hex}"
-    await BrokerControl(Path(broker.ready["control"])).create_topics([TopicSpec(name, 4)])
+    await create_topic(name, 4)
     return name
 
 

@@ -23,9 +23,9 @@ QUIET_SECONDS = 0.5
 
 
 @pytest.fixture
-async def control(broker: Any) -> AsyncIterator[BrokerControl]:
+async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
     """The control of the shared broker; the broker is up and quick again afterwards."""
-    control = BrokerControl(Path(broker.ready["control"]))
+    control = BrokerControl(Path(embedded_broker.ready["control"]))
     yield control
     await control.up()
     await control.slow(0)

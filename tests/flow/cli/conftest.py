@@ -27,7 +27,6 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
 from service.contracts.topics import derive_event_id
-from simulator.broker.control import TopicSpec, find_control
 
 RUN_LIMIT_SECONDS = 30.0
 START_LIMIT_SECONDS = 10.0
@@ -74,12 +73,10 @@ def llmctl() -> Run:
 
 
 @pytest.fixture
-async def topic(bootstrap_servers: str) -> str:
+async def topic(create_topic: Any) -> str:
     """A topic of this test's own, with two partitions."""
-    control = await find_control(bootstrap_servers)
-    assert control is not None
     name = f"cli-{uuid4()}"
-    await control.create_topics([TopicSpec(name, 2)])
+    await create_topic(name, 2)
     return name
 
 
@@ -192,7 +189,7 @@ class StubService:
 @pytest.fixture
 async def service(bootstrap_servers: str) -> AsyncIterator[StubService]:
     """A stand-in for the service, over real HTTP."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     await producer.start()
     try:
         stub = StubService(producer)

@@ -13,7 +13,6 @@ import aiohttp
 import httpx
 import pytest
 
-from simulator.broker.control import TopicSpec, find_control
 from tests.flow.cli.conftest import Run
 
 pytestmark = pytest.mark.process
@@ -21,13 +20,11 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 async def busy_service(
-    service_url: str, client: httpx.AsyncClient, bootstrap_servers: str, wait_until: Any
+    service_url: str, client: httpx.AsyncClient, create_topic: Any, wait_until: Any
 ) -> str:
     """A service that has called back three times."""
-    control = await find_control(bootstrap_servers)
-    assert control is not None
     topic = f"results.{uuid4().hex}"
-    await control.create_topics([TopicSpec(topic, 2)])
+    await create_topic(topic, 2)
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
     for _ in range(3):
         (await client.post("/api/v1/comparison", json=body)).raise_for_status()

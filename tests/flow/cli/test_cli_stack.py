@@ -183,7 +183,7 @@ async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
 
 
 async def test_a_taken_port_is_one_sentence(
-    llmctl: Run, broker: Any, bootstrap_servers: str, place: Path
+    llmctl: Run, embedded_broker: Any, bootstrap_servers: str, place: Path
 ) -> None:
     """A part that cannot start says why in its own words, and nothing else keeps running."""
     taken = bootstrap_servers.rpartition(":")[2]

@@ -23,6 +23,7 @@ async def test_one_comparison_is_handed_in_with_all_that_was_said(
     llmctl: Run, service: Any, tmp_path: Path
 ) -> None:
     """Essays come from files and stdin, everything else from options; the answer is one JSON line."""
+    service.calls_back = False
     (tmp_path / "a.txt").write_text("essay ä", encoding="utf-8")
     ended = await llmctl(
         *("--url", service.url, "--token", "secret", "submit", "--prompt", "p", "--callback-topic", "t"),
@@ -51,6 +52,7 @@ async def test_one_comparison_is_handed_in_with_all_that_was_said(
 
 async def test_refused_lines_do_not_stop_the_others(llmctl: Run, service: Any) -> None:
     """What the service refuses, and what is no JSON, is reported by its line; the rest goes on; code 1."""
+    service.calls_back = False
     lines = as_lines(GOOD, {"user_prompt": "p"}) + b"no json\n\n" + as_lines(GOOD)
     ended = await llmctl("submit", "--file", "-", "--callback-topic", "t", "--url", service.url, stdin=lines)
     documents = {each["line"]: each for each in map(json.loads, ended.out.splitlines())}
@@ -68,6 +70,7 @@ async def test_refused_lines_do_not_stop_the_others(llmctl: Run, service: Any) -
 
 async def test_a_full_service_is_offered_the_line_again(llmctl: Run, service: Any) -> None:
     """A 503 with Retry-After is obeyed for lines of a file."""
+    service.calls_back = False
     service.full_times = 3
     ended = await llmctl(
         "submit", "--file", "-", "--callback-topic", "t", "--url", service.url, stdin=as_lines(GOOD, GOOD)
@@ -165,6 +168,7 @@ async def test_what_answers_but_is_no_service_is_said_so(llmctl: Run, service: A
 
 async def test_every_line_has_a_key_of_its_own(llmctl: Run, service: Any) -> None:
     """The same text twice is two requests, and a 503 is answered with the same key."""
+    service.calls_back = False
     service.full_times = 1
     ended = await llmctl(
         *("submit", "--file", "-", "--concurrency", "1", "--callback-topic", "t", "--url", service.url),

@@ -180,7 +180,9 @@ async def test_topics_are_created_once_and_differences_are_said(llmctl: Run, boo
     assert json.loads(ended.out)["topics"][0]["partitions"] == 4
 
 
-async def test_what_the_embedded_broker_cannot_keep_is_refused(llmctl: Run, bootstrap_servers: str) -> None:
+async def test_what_the_embedded_broker_cannot_keep_is_refused(
+    llmctl: Run, embedded_broker: Any, bootstrap_servers: str
+) -> None:
     """A setting that would be dropped silently is wrong usage."""
     ended = await llmctl(
         "topics", "bootstrap", "t", "--config", "retention.ms=1", "--bootstrap-servers", bootstrap_servers

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import DescribeGroupsResponse_v3
 
 from llmctl.client.lag import PartitionEnds, open_topics_reader
+from llmctl.client.topics import read_topics
 from llmctl.exits import Unreachable
 from simulator.broker.control import TopicSpec, find_control
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.process
 
 async def write(bootstrap_servers: str, topic: str, counts: Sequence[int]) -> None:
     """Puts so many records on each partition."""
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all") as producer:
         for partition, count in enumerate(counts):
             for _ in range(count):
                 await producer.send_and_wait(topic, b"x", partition=partition)
@@ -61,7 +62,9 @@ async def test_ends_follow_what_is_written(topic: str, bootstrap_servers: str) -
     assert (more.topic, more.records, more.end_total) == (topic, 5, 5)
 
 
-async def test_the_embedded_broker_says_that_it_lists_no_groups(topic: str, bootstrap_servers: str) -> None:
+async def test_the_embedded_broker_says_that_it_lists_no_groups(
+    topic: str, embedded_broker: Any, bootstrap_servers: str
+) -> None:
     """A group that has committed there is not passed over in silence."""
     await write(bootstrap_servers, topic, [2, 0])
     await commit(bootstrap_servers, f"g-{uuid4()}", {TopicPartition(topic, 0): 1})
@@ -71,15 +74,15 @@ async def test_the_embedded_broker_says_that_it_lists_no_groups(topic: str, boot
     assert report.groups_problem == "This broker does not list its consumer groups; the embedded one cannot."
 
 
-async def test_a_missing_topic_is_left_out_until_it_is_there(topic: str, bootstrap_servers: str) -> None:
+async def test_a_missing_topic_is_left_out_until_it_is_there(
+    topic: str, bootstrap_servers: str, create_topic: Any
+) -> None:
     """Reading creates no topic, and one that is created later is read the next time."""
-    control = await find_control(bootstrap_servers)
-    assert control is not None
     later = f"cli-{uuid4()}"
     async with open_topics_reader(bootstrap_servers, [later, topic]) as reader:
         before = await reader.read()
-        assert later not in {each.name for each in await control.topics()}
-        await control.create_topics([TopicSpec(later, 3)])
+        assert later not in await read_topics(bootstrap_servers)
+        await create_topic(later, 3)
         after = await reader.read()
     assert [each.topic for each in before.topics] == [topic]
     assert {each.topic: len(each.partitions) for each in after.topics} == {topic: 2, later: 3}
@@ -93,11 +96,12 @@ async def test_only_missing_topics_are_an_empty_report(bootstrap_servers: str) -
 
 
 async def test_lag_is_measured_from_what_groups_committed(
-    topic: str, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    topic: str, broker_kind: str, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition without a commit counts from its beginning, and reading commits nothing."""
     ahead, behind, elsewhere = (f"g-{uuid4()}" for _ in range(3))
-    pretend_to_list(monkeypatch, [ahead, behind, elsewhere])
+    if broker_kind == "embedded":
+        pretend_to_list(monkeypatch, [ahead, behind, elsewhere])
     await write(bootstrap_servers, topic, [4, 3])
     await commit(bootstrap_servers, ahead, {TopicPartition(topic, 0): 4, TopicPartition(topic, 1): 2})
     await commit(bootstrap_servers, behind, {TopicPartition(topic, 0): 1})

@@ -1,0 +1,213 @@
+"""Brokers of Apache Kafka in KRaft mode on this machine: formatted, started, killed and started again."""
+
+import base64
+import ctypes
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.apache_kafka.artifacts import java, resolve_classes
+from tests.apache_kafka.security import Security
+
+HOST = "127.0.0.1"
+READY_LIMIT_SECONDS = 60.0
+STOP_LIMIT_SECONDS = 30.0
+LOOK_EVERY_SECONDS = 0.05
+LAST_WORDS = 2000
+_DIE_WITH_PARENT = 1
+"""`PR_SET_PDEATHSIG` (prctl(2))."""
+
+
+class BrokerFailed(Exception):
+    """A broker did not come up; the text ends with its last words."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where one broker listens."""
+
+    plain: int
+    controller: int
+    secure: int
+
+
+class Cluster:
+    """Brokers that are controllers too. `secure` adds a listener with TLS, SCRAM and access control."""
+
+    def __init__(self, folder: Path, brokers: int = 1, *, port: int = 0, secure: bool = False) -> None:
+        self._folder = folder
+        self._count = brokers
+        self._first_port = port
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._ports: dict[int, Ports] = {}
+        self._security: Security | None = None
+        self._secure = secure
+        self.classes = Path()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """All brokers, for clients without credentials; to them everything is allowed."""
+        return ",".join(f"{HOST}:{ports.plain}" for ports in self._ports.values())
+
+    @property
+    def secure_servers(self) -> str:
+        """All brokers, for clients that come with TLS and a password."""
+        return ",".join(f"{HOST}:{ports.secure}" for ports in self._ports.values())
+
+    @property
+    def security(self) -> Security | None:
+        """What such clients need."""
+        return self._security
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The process of each broker that runs, by its number from 1."""
+        return {number: process.pid for number, process in self._processes.items()}
+
+    def start(self) -> None:
+        """Formats and starts all brokers. Raises `KafkaMissing` and `BrokerFailed`."""
+        self.classes = resolve_classes()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._ports = dict(enumerate(_find_ports(self._count, self._first_port), start=1))
+        if self._secure:
+            self._security = Security.make(self._folder)
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        for number in self._ports:
+            self._format(number, cluster_id)
+        for number in self._ports:
+            self._launch(number)
+        for number in self._ports:
+            self._wait_until_up(number)
+
+    def kill(self, number: int) -> None:
+        """SIGKILL, and wait until the broker is gone."""
+        process = self._processes.pop(number)
+        process.kill()
+        process.wait(STOP_LIMIT_SECONDS)
+
+    def start_again(self, number: int) -> None:
+        """Starts a broker that was killed, on its port and its data."""
+        self._launch(number)
+        self._wait_until_up(number)
+
+    def stop(self) -> None:
+        """Ends all brokers, at once: nobody needs what they hold."""
+        for number in tuple(self._processes):
+            self.kill(number)
+
+    def run_tool(self, main_class: str, *arguments: str, limit_seconds: float = 60.0) -> str:
+        """What one of Kafka's own command line tools prints."""
+        return subprocess.run(
+            java(self.classes, main_class, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=limit_seconds,
+            check=True,
+        ).stdout
+
+    def _format(self, number: int, cluster_id: str) -> None:
+        properties = self._folder / f"broker-{number}.properties"
+        properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings(number).items()))
+        scram = self._security.format_options() if self._security else []
+        command = java(
+            self.classes, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *scram
+        )
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=READY_LIMIT_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise BrokerFailed(f"Broker {number} cannot be formatted: {done.stderr[-LAST_WORDS:]}")
+
+    def _settings(self, number: int) -> dict[str, object]:
+        ports = self._ports[number]
+        listeners = {"PLAINTEXT": ports.plain, "CONTROLLER": ports.controller}
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        settings: dict[str, object] = {}
+        if self._security is not None:
+            listeners["SECURE"], protocols["SECURE"] = ports.secure, "SASL_SSL"
+            settings = self._security.broker_settings()
+        replicas = min(3, self._count)
+        return {
+            "process.roles": "broker,controller",
+            "node.id": number,
+            "controller.quorum.voters": ",".join(
+                f"{each}@{HOST}:{one.controller}" for each, one in self._ports.items()
+            ),
+            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in listeners.items()),
+            "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": self._folder / f"broker-{number}",
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": replicas,
+            "offsets.topic.replication.factor": replicas,
+            "offsets.topic.num.partitions": 3,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": max(1, replicas - 1),
+            "transaction.state.log.num.partitions": 3,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": max(1, replicas - 1),
+            "group.initial.rebalance.delay.ms": 0,
+            **settings,
+        }
+
+    def _launch(self, number: int) -> None:
+        with self._log_of(number).open("ab") as log:
+            self._processes[number] = subprocess.Popen(
+                java(self.classes, "kafka.Kafka", str(self._folder / f"broker-{number}.properties")),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
+            )
+
+    def _wait_until_up(self, number: int) -> None:
+        deadline = time.monotonic() + READY_LIMIT_SECONDS
+        process, port = self._processes[number], self._ports[number].plain
+        while not _is_open(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerFailed(f"Broker {number} does not come up: {self._last_words(number)}")
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def _log_of(self, number: int) -> Path:
+        return self._folder / f"broker-{number}.log"
+
+    def _last_words(self, number: int) -> str:
+        return self._log_of(number).read_text(errors="replace")[-LAST_WORDS:]
+
+
+def _find_ports(brokers: int, first_port: int) -> Sequence[Ports]:
+    """Ports that are free now; the plain ones from `first_port` on where that is given."""
+    held: list[socket.socket] = []
+    try:
+        for _ in range(3 * brokers):
+            held.append(one := socket.socket())
+            one.bind((HOST, 0))
+        free = [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+    plain = range(first_port, first_port + brokers) if first_port else free[:brokers]
+    return [
+        Ports(*numbers)
+        for numbers in zip(plain, free[brokers : 2 * brokers], free[2 * brokers :], strict=True)
+    ]
+
+
+def _is_open(port: int) -> bool:
+    """A broker opens its listener once it has caught up with the cluster and may serve."""
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
