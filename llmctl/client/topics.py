@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from llmctl.client.kafka import ask, open_admin
+from llmctl.client.topic_changes import TopicChange, apply_changes
 from llmctl.exits import Failed, UsageProblem
 from simulator.broker.control import BrokerControl, ControlError, TopicSpec, find_control
 
@@ -41,7 +42,10 @@ class TopicWish:
 
 @dataclass(frozen=True)
 class TopicOutcome:
-    """What became of one wish: `created`, `exists`, `differs`, `would create` or `failed`."""
+    """What became of one wish.
+
+    `created`, `exists`, `changed`, `differs` or `failed`; in a dry run `would create` or `would change`.
+    """
 
     name: str
     state: str
@@ -68,12 +72,15 @@ async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[
 
 
 async def bootstrap_topics(
-    bootstrap_servers: str, wishes: Sequence[TopicWish], *, dry_run: bool = False
+    bootstrap_servers: str, wishes: Sequence[TopicWish], *, dry_run: bool = False, apply: bool = False
 ) -> tuple[TopicOutcome, ...]:
-    """Creates what is missing, reads back what is there, and says what differs; never changes a topic."""
+    """Creates what is missing, reads back what is there, and says what differs.
+
+    A topic that stands is changed only with `apply`, and then as far as no record is lost by it.
+    """
     control = await find_embedded(bootstrap_servers)
     if control is not None:
-        _refuse_what_embedded_lacks(wishes)
+        _refuse_what_embedded_lacks(wishes, apply=apply)
     existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
     missing = [wish for wish in wishes if wish.name not in existing]
     failures: dict[str, str] = {}
@@ -84,13 +91,33 @@ async def bootstrap_topics(
             else _create_over_wire(bootstrap_servers, missing)
         )
         existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
-    new = {wish.name for wish in missing}
+    done = dict.fromkeys((wish.name for wish in missing), "created")
+    changes = _plan_changes(wishes, existing, done) if apply else []
+    if changes and not dry_run:
+        failures |= await apply_changes(bootstrap_servers, changes)
+        existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+    done |= dict.fromkeys((change.name for change in changes), "would change" if dry_run else "changed")
     return tuple(
-        _judge(
-            wish, existing.get(wish.name), failures.get(wish.name), is_new=wish.name in new, dry_run=dry_run
-        )
+        _judge(wish, existing.get(wish.name), failures.get(wish.name), done.get(wish.name), dry_run=dry_run)
         for wish in wishes
     )
+
+
+def _plan_changes(
+    wishes: Sequence[TopicWish], existing: Mapping[str, TopicFacts], new: Collection[str]
+) -> list[TopicChange]:
+    """What can be done about the differences of topics that stood before."""
+    changes = []
+    for wish in wishes:
+        facts = existing.get(wish.name)
+        if facts is None or wish.name in new:
+            continue
+        more = wish.partitions if (wish.partitions or 0) > facts.partitions else None
+        there = facts.config or {}
+        config = {key: value for key, value in wish.config.items() if there.get(key) != value}
+        if more or config:
+            changes.append(TopicChange(wish.name, more, config))
+    return changes
 
 
 async def find_embedded(bootstrap_servers: str) -> BrokerControl | None:
@@ -101,7 +128,9 @@ async def find_embedded(bootstrap_servers: str) -> BrokerControl | None:
         raise Failed(str(problem)) from problem
 
 
-def _refuse_what_embedded_lacks(wishes: Sequence[TopicWish]) -> None:
+def _refuse_what_embedded_lacks(wishes: Sequence[TopicWish], *, apply: bool) -> None:
+    if apply:
+        raise UsageProblem("The embedded broker changes no topic that stands; leave --apply out.")
     for wish in wishes:
         if wish.config:
             raise UsageProblem("The embedded broker keeps no topic settings; leave --config out.")
@@ -146,24 +175,33 @@ def _read_refusals(errors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _judge(
-    wish: TopicWish, facts: TopicFacts | None, failure: str | None, *, is_new: bool, dry_run: bool
+    wish: TopicWish, facts: TopicFacts | None, failure: str | None, done: str | None, *, dry_run: bool
 ) -> TopicOutcome:
     if facts is None:
         if dry_run:
             partitions = wish.partitions or DEFAULT_PARTITIONS
             return TopicOutcome(wish.name, "would create", partitions, wish.replication_factor)
         return TopicOutcome(wish.name, "failed", notes=(failure or "the broker does not list it yet",))
-    differences = tuple(_find_differences(wish, facts))
-    state = "differs" if differences else "created" if is_new else "exists"
-    return TopicOutcome(wish.name, state, facts.partitions, facts.replication_factor, differences)
+    differences = _find_differences(wish, facts)
+    if failure is not None:
+        state, differences = "failed", [failure, *differences]
+    elif done == "would change":
+        state = done
+    else:
+        state = "differs" if differences else done or "exists"
+    return TopicOutcome(wish.name, state, facts.partitions, facts.replication_factor, tuple(differences))
 
 
 def _find_differences(wish: TopicWish, facts: TopicFacts) -> list[str]:
     found: list[str] = []
     if wish.partitions is not None and wish.partitions != facts.partitions:
-        found.append(f"partitions are {facts.partitions}, not {wish.partitions}")
+        fewer = "; they can only be added" if wish.partitions < facts.partitions else ""
+        found.append(f"partitions are {facts.partitions}, not {wish.partitions}{fewer}")
     if wish.replication_factor is not None and wish.replication_factor != facts.replication_factor:
-        found.append(f"replication factor is {facts.replication_factor}, not {wish.replication_factor}")
+        found.append(
+            f"replication factor is {facts.replication_factor}, not {wish.replication_factor}; it takes a "
+            "reassignment (kafka-reassign-partitions)"
+        )
     for key, value in wish.config.items():
         there = (facts.config or {}).get(key)
         if there != value:

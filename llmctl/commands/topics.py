@@ -12,7 +12,8 @@ from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
 
 app = typer.Typer(
-    help="Create, list and describe topics; none is ever changed or deleted.", no_args_is_help=True
+    help="Create, list and describe topics; none is deleted, or changed without being told to.",
+    no_args_is_help=True,
 )
 Names = Annotated[list[str] | None, typer.Argument(metavar="[TOPIC…]", help="(default: the platform's own)")]
 
@@ -34,11 +35,15 @@ def bootstrap(
         list[str] | None,
         typer.Option(metavar="K=V", help="A setting of the topic, e.g. retention.ms=604800000."),
     ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Also add partitions and set settings of topics that stand."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     bootstrap_servers: BootstrapServers = None,
     output: OutputForm = None,
 ) -> None:
-    """Create the topics that are missing; say what differs from what was asked."""
+    """Create the topics that are missing; say what differs, and change that only with --apply."""
     from llmctl.client.topics import TopicWish
     from llmctl.jobs.topics import bootstrap_and_report
     from service.contracts.topics import PLATFORM_TOPICS
@@ -47,7 +52,8 @@ def bootstrap(
     settings = read_pairs(config or (), "--config")
     wishes = [TopicWish(name, partitions, replication_factor, settings) for name in names]
     target = find_target(context).override(bootstrap_servers=bootstrap_servers)
-    run(bootstrap_and_report(wishes, target.bootstrap_servers, open_terminal(output), dry_run=dry_run))
+    terminal = open_terminal(output)
+    run(bootstrap_and_report(wishes, target.bootstrap_servers, terminal, dry_run=dry_run, apply=apply))
 
 
 @app.command("list")

@@ -21,14 +21,22 @@ from llmctl.render.safe import safe_line
 from llmctl.render.tables import BAD, DIM, GOOD, cell, make_table
 from llmctl.render.terminal import Terminal
 
-_STYLES = {"created": GOOD, "exists": "", "would create": GOOD, "differs": "yellow", "failed": BAD}
+_STYLES = {
+    "created": GOOD,
+    "exists": "",
+    "changed": GOOD,
+    "would create": GOOD,
+    "would change": GOOD,
+    "differs": "yellow",
+    "failed": BAD,
+}
 
 
 async def bootstrap_and_report(
-    wishes: Sequence[TopicWish], bootstrap_servers: str, terminal: Terminal, *, dry_run: bool
+    wishes: Sequence[TopicWish], bootstrap_servers: str, terminal: Terminal, *, dry_run: bool, apply: bool
 ) -> None:
-    """Creates what is missing and says what became of each; Failed where one could not be created."""
-    outcomes = await bootstrap_topics(bootstrap_servers, wishes, dry_run=dry_run)
+    """Creates what is missing and says what became of each; Failed where one could not be made so."""
+    outcomes = await bootstrap_topics(bootstrap_servers, wishes, dry_run=dry_run, apply=apply)
     if terminal.as_json:
         terminal.write({"topics": [asdict(outcome) for outcome in outcomes]})
     else:
@@ -38,7 +46,7 @@ async def bootstrap_and_report(
             notes = cell("; ".join(each.notes), DIM)
             table.add_row(cell(each.name), state, cell(each.partitions), cell(each.replication_factor), notes)
         terminal.show(table)
-    _judge(outcomes, terminal)
+    _judge(outcomes, terminal, apply=apply)
 
 
 async def list_and_report(bootstrap_servers: str, terminal: Terminal) -> None:
@@ -81,14 +89,16 @@ def _describe(topic: TopicFacts) -> Text:
     return said
 
 
-def _judge(outcomes: Sequence[TopicOutcome], terminal: Terminal) -> None:
+def _judge(outcomes: Sequence[TopicOutcome], terminal: Terminal, *, apply: bool) -> None:
     differing = sum(outcome.state == "differs" for outcome in outcomes)
     if differing:
+        rest = "that cannot be changed" if apply else "nothing was changed (--apply changes what can be)"
         terminal.say(
-            f"{differing} of {len(outcomes)} topics differ from what was asked; nothing was changed.",
+            f"{differing} of {len(outcomes)} topics differ from what was asked; {rest}.",
             "yellow",
         )
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         why = f"{failed[0].name}: {failed[0].notes[0]}"
-        raise Failed(f"{len(failed)} of {len(outcomes)} topics could not be created; {why}")
+        what = "created or changed" if apply else "created"
+        raise Failed(f"{len(failed)} of {len(outcomes)} topics could not be {what}; {why}")

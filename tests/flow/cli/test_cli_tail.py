@@ -180,14 +180,50 @@ async def test_topics_are_created_once_and_differences_are_said(llmctl: Run, boo
     assert json.loads(ended.out)["topics"][0]["partitions"] == 4
 
 
+async def test_topics_that_stand_are_changed_only_with_apply(llmctl: Run, apache_kafka: str) -> None:
+    """Partitions are added and single settings set; what would lose records or copies is said and left."""
+    name = f"changed-{uuid4()}"
+    where = ("topics", "bootstrap", name, "--bootstrap-servers", apache_kafka)
+    asked = ("--partitions", "5", "--config", "retention.ms=60000")
+    wishes = [
+        ("--partitions", "2", "--config", "max.message.bytes=5000"),
+        asked,
+        (*asked, "--apply", "--dry-run"),
+        (*asked, "--apply"),
+        (*asked, "--apply"),
+        ("--partitions", "3", "--replication-factor", "9", "--apply"),
+    ]
+    told = []
+    for wish in wishes:
+        ended = await llmctl(*where, *wish)
+        assert ended.code == 0, ended.err
+        told.append(json.loads(ended.out)["topics"][0])
+
+    states = ["created", "differs", "would change", "changed", "exists", "differs"]
+    assert [each["state"] for each in told] == states
+    assert told[2]["notes"] == ["partitions are 2, not 5", "retention.ms is not set, not 60000"]
+    assert told[3]["notes"] == []
+    assert [note.split(";")[1] for note in told[5]["notes"]] == [
+        " they can only be added",
+        " it takes a reassignment (kafka-reassign-partitions)",
+    ]
+    shown = await llmctl("topics", "describe", name, "--bootstrap-servers", apache_kafka)
+    (topic,) = json.loads(shown.out)["topics"]
+    assert topic["partitions"] == 5
+    assert topic["config"].items() >= {"max.message.bytes": "5000", "retention.ms": "60000"}.items()
+
+    refused = await llmctl(*where, "--config", "retention.ms=soon", "--apply")
+    assert refused.code == 1
+    assert "retention.ms" in refused.err
+
+
 async def test_what_the_embedded_broker_cannot_keep_is_refused(
     llmctl: Run, embedded_broker: Any, bootstrap_servers: str
 ) -> None:
     """A setting that would be dropped silently is wrong usage."""
-    ended = await llmctl(
-        "topics", "bootstrap", "t", "--config", "retention.ms=1", "--bootstrap-servers", bootstrap_servers
-    )
-    assert (ended.code, ended.out) == (2, "")
+    for option in (("--config", "retention.ms=1"), ("--apply",)):
+        ended = await llmctl("topics", "bootstrap", "t", *option, "--bootstrap-servers", bootstrap_servers)
+        assert (ended.code, ended.out) == (2, "")
 
 
 async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, bootstrap_servers: str) -> None:
