@@ -94,6 +94,10 @@ async def test_drain_that_runs_out_of_time_says_so(
     """A limit that is too short ends the waiting, not the work."""
     await submit_many(slow_service, body, 8)
 
+    async def has_begun() -> bool:
+        return bool((await slow_service.get("/admin/v1/snapshot")).json()["in_flight"])
+
+    await wait_until(has_begun, what="the first call")  # a drain of what only waits is done at once
     await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 0.05})
     report = await wait_for_drain(slow_service, wait_until)
 
