@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.callbacks.connection import KafkaConnection, require_compiled_records
 from service.callbacks.kafka import KafkaPublisher
@@ -46,6 +46,7 @@ from service.telemetry.metrics import Metrics
 from service.web.app import create_app
 from service.web.comparison import ComparisonEndpoint
 from service.web.credentials import Credentials
+from service.web.front_door import FrontDoor
 
 _DIALECTS: Mapping[LLMProviderType, Callable[..., Dialect]] = {
     LLMProviderType.OPENAI: OpenAI,
@@ -71,7 +72,7 @@ class Service:
     reaper: Reaper
     drain: DrainController
     operations: Operations
-    app: FastAPI
+    app: ASGIApp
 
 
 def build(settings: Settings) -> Service:
@@ -143,9 +144,10 @@ def build(settings: Settings) -> Service:
     )
     _watch(metrics, gate, queue, pool, router, guards)
     credentials = Credentials(settings.tokens_of_callers(), settings.tokens_of_operators())
+    submit = ComparisonEndpoint(intake, credentials, metrics, settings.max_body_bytes)
     app = create_app(
         version=version("llmctl"),
-        submit=ComparisonEndpoint(intake, credentials, metrics, settings.max_body_bytes),
+        submit=submit,
         operations=operations,
         drain=drain,
         undelivered=Undelivered(queue.outbox),
@@ -165,7 +167,7 @@ def build(settings: Settings) -> Service:
         reaper=Reaper(queue=queue, memory=queue, process=processor.process, gate=gate),
         drain=drain,
         operations=operations,
-        app=app,
+        app=FrontDoor(app, submit),
     )
 
 

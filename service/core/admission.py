@@ -16,6 +16,7 @@ _TEXT_FIELDS = frozenset({"user_prompt", "essay_a", "essay_b"})
 _RANK_OF_FIELD = {"callback_topic": 0, **dict.fromkeys(_TEXT_FIELDS, 1), "llm_config_overrides": 3}
 _RANK_OF_OTHERS = 2
 _MAX_QUOTED_NAME_CHARACTERS = 80
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def check_metadata_size(document: dict[str, Any]) -> None:
     metadata = document.get("metadata")
     if not metadata:
         return
-    size = len(json.dumps(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+    size = len(_COMPACT.encode(metadata).encode())
     if size > MAX_METADATA_BYTES:
         raise Refused(
             LLMErrorCode.CONTENT_TOO_LONG,

@@ -6,7 +6,7 @@ from service.contracts.codec import seal
 from service.contracts.enums import LLMProviderType, ProcessingEvent
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import MAX_ERROR_MESSAGE_CHARACTERS, ErrorDetail
-from service.contracts.events import EventEnvelope, LLMComparisonResultV1, TokenUsage
+from service.contracts.events import ComparisonResultEnvelope, LLMComparisonResultV1, TokenUsage
 from service.contracts.requests import QueuedRequest
 from service.contracts.topics import SOURCE_SERVICE, derive_event_id
 from service.core.outcome import AttemptRecord, Judgement, Spent
@@ -81,7 +81,7 @@ def _compose(
         trace_id=read_trace_id(request.traceparent),
         request_metadata=request.request_data.metadata,
     )
-    envelope = EventEnvelope[LLMComparisonResultV1](
+    envelope = ComparisonResultEnvelope(
         event_id=derive_event_id(request.queue_id),
         event_type=ProcessingEvent.LLM_COMPARISON_RESULT.value,
         event_timestamp=now,

@@ -165,6 +165,11 @@ class ProviderGuard:
         wait = max(waits)
         return wait if 0.0 < wait < FOREVER else None
 
+    @property
+    def circuit(self) -> Circuit:
+        """Whether calls are made at all."""
+        return self._breaker.circuit
+
     def state(self, now: float) -> GuardState:
         """How it stands."""
         held_seconds = self._held_until(now) - now

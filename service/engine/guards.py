@@ -80,7 +80,7 @@ class Guards:
         if name is None or grant is None:
             return
         guard = self._guards[name]
-        before = guard.state(self._clock.monotonic()).circuit
+        before = guard.circuit
         guard.succeed(grant, reply.usage.total_tokens, reply.window, self._clock.monotonic())
         self._tell(name, guard, before)
         self._on_change()
@@ -92,7 +92,7 @@ class Guards:
             return False
         guard = self._guards[name]
         now = self._clock.monotonic()
-        before = guard.state(now).circuit
+        before = guard.circuit
         trouble = guard.fail(grant, failure, now, random.random())  # noqa: S311 - jitter, not a secret
         self._tell(name, guard, before)
         self._on_change()
@@ -142,10 +142,10 @@ class Guards:
         self._on_change()
 
     def _tell(self, name: LLMProviderType, guard: ProviderGuard, before: Circuit) -> None:
-        state = guard.state(self._clock.monotonic())
-        if state.circuit is not before and Circuit.HALF_OPEN is not state.circuit:
-            opened = state.circuit is Circuit.OPEN and before is Circuit.CLOSED
+        circuit = guard.circuit
+        if circuit is not before and circuit is not Circuit.HALF_OPEN:
+            opened = circuit is Circuit.OPEN and before is Circuit.CLOSED
             if opened:
                 _log.error("provider fails, its requests wait", provider=name.value, circuit="open")
-            elif state.circuit is Circuit.CLOSED:
+            elif circuit is Circuit.CLOSED:
                 _log.info("provider answers again", provider=name.value, circuit="closed")

@@ -104,15 +104,20 @@ class OpenAI:
 
 def read_openai_window(headers: httpx.Headers) -> RateWindow | None:
     """The limits in OpenAI's headers."""
+    told = {name.lower(): value for name, value in headers.raw}  # one look instead of one for each name
     requests, tokens = (
         (
-            read_remaining(headers.get(f"x-ratelimit-remaining-{kind}")),
-            read_duration_seconds(headers.get(f"x-ratelimit-reset-{kind}")),
+            read_remaining(_text(told.get(b"x-ratelimit-remaining-" + kind))),
+            read_duration_seconds(_text(told.get(b"x-ratelimit-reset-" + kind))),
         )
-        for kind in ("requests", "tokens")
+        for kind in (b"requests", b"tokens")
     )
     limits = (
-        read_remaining(headers.get("x-ratelimit-limit-requests")),
-        read_remaining(headers.get("x-ratelimit-limit-tokens")),
+        read_remaining(_text(told.get(b"x-ratelimit-limit-requests"))),
+        read_remaining(_text(told.get(b"x-ratelimit-limit-tokens"))),
     )
     return make_window(requests, tokens, limits)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

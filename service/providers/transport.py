@@ -208,12 +208,18 @@ def _find_origin(url: httpx.URL) -> _Origin:
 async def _serialize(request: httpx.Request) -> bytes:
     stream = request.stream
     body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else await request.aread()
-    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _OURS]
-    if not any(name.lower() == b"host" for name, _ in headers):
-        headers.insert(0, (b"Host", request.url.netloc))
-    headers.append((b"Content-Length", b"%d" % len(body)))
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    lines += [b"%b: %b" % header for header in headers]
-    if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
+    named_host = False
+    for name, value in request.headers.raw:
+        lowered = name.lower()
+        named_host |= lowered == b"host"
+        if lowered not in _OURS:
+            lines.append(b"%b: %b" % (name, value))
+    if not named_host:
+        lines.insert(1, b"Host: %b" % request.url.netloc)
+    lines.append(b"Content-Length: %d" % len(body))
+    head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
         raise httpx.LocalProtocolError("A header holds a line break.")
-    return b"\r\n".join([*lines, b"", body])
+    return b"%b\r\n\r\n%b" % (head, body)

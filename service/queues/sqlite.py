@@ -31,6 +31,7 @@ from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
 from service.queues.doubts import DoubtBook
 from service.queues.lanes import Lanes
 from service.queues.sqlite_file import Row, SqliteFile, Statement
+from service.queues.unread import UnreadRequests
 
 MAX_CALLBACKS_IN_MEMORY = 2000
 """Beyond this many, a callback is read back from the file when its turn has come."""
@@ -307,6 +308,7 @@ class SqliteQueue:
         self._filled = asyncio.Event()
         self._claimed: dict[int, Waiting] = {}
         self._resting: dict[int, Waiting] = {}
+        self._unread = UnreadRequests()
         self._sequences: Iterator[int] = itertools.count(1)
 
     async def open(self) -> None:
@@ -339,6 +341,7 @@ class SqliteQueue:
             name_provider(request),
             estimated_tokens,
         )
+        payload = request.model_dump_json().encode()
         statements = [
             Statement(
                 _PUT,
@@ -349,7 +352,7 @@ class SqliteQueue:
                     waiting.priority,
                     waiting.provider,
                     waiting.estimated_tokens,
-                    request.model_dump_json().encode(),
+                    payload,
                 ),
             )
         ]
@@ -367,7 +370,12 @@ class SqliteQueue:
                     ),
                 )
             )
-        await self._file.submit(statements, on_commit=lambda: self._offer(waiting))
+
+        def offer() -> None:
+            self._unread.keep(waiting.sequence, request, len(payload))
+            self._offer(waiting)
+
+        await self._file.submit(statements, on_commit=offer)
         return max(1, len(self._backlog))
 
     async def claim(self, limit: int, admit: Admit = admit_all) -> Sequence[Claim]:
@@ -389,12 +397,19 @@ class SqliteQueue:
     async def _claim(self, taken: list[Waiting], counting: str | None) -> Sequence[Claim]:
         self._claimed.update((waiting.sequence, waiting) for waiting in taken)
         sequences = [waiting.sequence for waiting in taken]
+        attempt = 0 if counting is None else 1
+        claims = {
+            sequence: Claim(sequence, request, attempt, Spent())
+            for sequence in sequences
+            if (request := self._unread.take(sequence)) is not None
+        }
+        absent = [sequence for sequence in sequences if sequence not in claims]
         read = self._file.submit(
             [Statement(counting, (sequence,)) for sequence in sequences] if counting else (),
-            query=Statement(_READ_REQUESTS, (orjson.dumps(sequences).decode(),)),
+            query=Statement(_READ_REQUESTS, (orjson.dumps(absent).decode(),)) if absent else None,
         )
         try:
-            rows = {row[0]: row for row in await asyncio.shield(read)}
+            rows = await asyncio.shield(read)
         except asyncio.CancelledError:
             read.add_done_callback(
                 lambda done: self._abandon(taken, uncount=counting is not None and done.exception() is None)
@@ -403,7 +418,10 @@ class SqliteQueue:
         except BaseException:
             self._restore(taken)
             raise
-        return [claim for sequence in sequences if (claim := _try_read_claim(rows[sequence])) is not None]
+        for row in rows:
+            if (claim := _try_read_claim(row)) is not None:
+                claims[claim.sequence] = claim
+        return [claims[sequence] for sequence in sequences if sequence in claims]
 
     async def unclaim(self, claim: Claim) -> None:
         """Gives back a claim whose attempt did not start."""

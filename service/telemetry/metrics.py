@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,18 @@ OTHER = "other"
 MAX_TOPIC_LABELS = 200
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 CIRCUIT_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class _Children(dict[tuple[str, ...], Any]):
+    """A metric's children by their labels: looking one up in the metric checks names and takes a lock."""
+
+    def __init__(self, metric: Counter | Histogram) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        child = self[labels] = self._metric.labels(*labels)
+        return child
 
 
 class Metrics:
@@ -97,6 +110,13 @@ class Metrics:
         )
         for status in ("success", "error"):
             self._processed.labels(status)
+        self._processed_as = _Children(self._processed)
+        self._published_as = _Children(self._published)
+        self._publish_seconds_as = _Children(self._publish_seconds)
+        self._provider_seconds_of = _Children(self._provider_seconds)
+        self._calls_of = _Children(self._calls)
+        self._tokens_of = _Children(self._tokens)
+        self._cost_of = _Children(self._cost)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Adds a figure that is read when it is asked for."""
@@ -146,10 +166,10 @@ class Metrics:
         usage: Usage,
     ) -> None:
         """A call to a provider came back."""
-        self._calls.labels(provider.value, "success" if failure is None else failure.value).inc()
+        self._calls_of[provider.value, "success" if failure is None else failure.value].inc()
         family = _DATED.sub("", model)  # providers answer with a dated name of what was asked
         shown = family if family in self._model_names else OTHER
-        self._provider_seconds.labels(provider.value, shown).observe(seconds)
+        self._provider_seconds_of[provider.value, shown].observe(seconds)
         self.figures.provider.observe(seconds)
         self.figures.of_provider(provider).finish(failure)
         for kind, tokens in (
@@ -159,21 +179,21 @@ class Metrics:
             ("reasoning", usage.reasoning_tokens),
         ):
             if tokens:
-                self._tokens.labels(provider.value, kind).inc(tokens)
+                self._tokens_of[provider.value, kind].inc(tokens)
         if usage.cost_usd:
-            self._cost.labels(provider.value).inc(usage.cost_usd)
+            self._cost_of[(provider.value,)].inc(usage.cost_usd)
 
     def processed(self, success: bool) -> None:
         """A request reached its outcome."""
-        self._processed.labels("success" if success else "error").inc()
+        self._processed_as[("success" if success else "error",)].inc()
         (self.figures.succeeded if success else self.figures.failed).add()
 
     def published(
         self, topic: str, success: bool, publish_seconds: float, end_to_end_seconds: float, again: bool
     ) -> None:
         """The broker acknowledged a callback."""
-        self._published.labels(self._topic_label(topic), "success" if success else "error").inc()
-        self._publish_seconds.labels("again" if again else "first").observe(publish_seconds)
+        self._published_as[self._topic_label(topic), "success" if success else "error"].inc()
+        self._publish_seconds_as[("again" if again else "first",)].observe(publish_seconds)
         self._end_to_end_seconds.observe(end_to_end_seconds)
         self.figures.published.add()
         self.figures.end_to_end.observe(end_to_end_seconds)

@@ -17,7 +17,7 @@ from service.engine.operations import Operations
 from service.engine.phase import Phase
 from service.engine.undelivered import Undelivered
 from service.web.admin import create_admin_router
-from service.web.comparison import ComparisonEndpoint
+from service.web.comparison import PATH, ComparisonEndpoint
 from service.web.credentials import Credentials
 from service.web.errors import (
     render_defect,
@@ -50,7 +50,7 @@ def create_app(
     app.add_exception_handler(Refused, render_refused)
     app.add_exception_handler(Exception, render_defect)
     app.openapi = describe_with(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    app.add_route("/api/v1/comparison", _endpoint(submit), ["POST"])
+    app.add_route(PATH, _endpoint(submit), ["POST"])
     app.include_router(create_admin_router(operations, drain, undelivered, credentials))
 
     @app.get("/api/v1/providers", tags=["callers"], summary="Providers: status, limits, models")

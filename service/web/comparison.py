@@ -29,6 +29,7 @@ from service.engine.intake import Intake
 from service.web.credentials import Credentials
 from service.web.errors import JSON, render_refusal
 
+PATH = "/api/v1/comparison"
 OPERATION = "submit_comparison"
 
 _TOPIC_CODES = {LLMErrorCode.CALLBACK_TOPIC_MISSING, LLMErrorCode.INVALID_CALLBACK_TOPIC}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from service.web.front_door import FrontDoor
 from service.wiring import build
 
 SERVICE = Path(__file__).parents[2] / "service"
@@ -65,8 +66,9 @@ async def test_no_route_tells_a_status_or_a_result(tmp_path: Path) -> None:
             default_llm_provider="mock",
         )
     )
+    assert isinstance(service.app, FrontDoor)
     routes = {
-        (route.path, method) for route in service.app.routes for method in getattr(route, "methods", ())
+        (route.path, method) for route in service.app.app.routes for method in getattr(route, "methods", ())
     }
 
     comparison = {(path, method) for path, method in routes if "comparison" in path}
