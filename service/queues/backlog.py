@@ -96,7 +96,11 @@ class Backlog:
         return min((lane[0].accepted_unix_seconds for _, lane in self._filled_lanes()), default=None)
 
     def _lane_of(self, waiting: Waiting) -> deque[Waiting]:
-        return self._lanes.setdefault((waiting.provider, waiting.priority), deque())
+        key = waiting.provider, waiting.priority
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = deque()
+        return lane
 
     def _enter(self, waiting: Waiting) -> None:
         self._present[waiting.sequence] = waiting

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from pydantic import TypeAdapter
 
 from service.contracts.codec import SealedEnvelope
 from service.contracts.enums import LLMProviderType
@@ -91,6 +92,10 @@ _READ_PARKED = (
     "parked_unix_seconds FROM callback WHERE parked_reason IS NOT NULL AND sequence > ? "
     "ORDER BY sequence LIMIT ?"
 )
+
+
+_REQUESTS = TypeAdapter(QueuedRequest)
+"""Writes a request as bytes, without a text between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +346,7 @@ class SqliteQueue:
             name_provider(request),
             estimated_tokens,
         )
-        payload = request.model_dump_json().encode()
+        payload = _REQUESTS.dump_json(request)
         statements = [
             Statement(
                 _PUT,
