@@ -156,23 +156,35 @@ def embedded_broker(session_launcher: Launcher) -> Child:
     return session_launcher.start("simulator.broker", "--port", "0")
 
 
+StartKafka = Callable[..., Cluster]
+
+
 @pytest.fixture(scope="session")
-def apache_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the brokers of Apache Kafka listen: those of KAFKA_BOOTSTRAP_SERVERS, else our own."""
-    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        yield given
-        return
-    cluster = Cluster(tmp_path_factory.mktemp("apache-kafka"), request.config.getoption("--brokers"))
-    try:
+def start_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartKafka]:
+    """Starts brokers of Apache Kafka; a machine that cannot is a skip at home and an error in CI."""
+    clusters: list[Cluster] = []
+
+    def start(brokers: int = 1, *, secure: bool = False) -> Cluster:
+        cluster = Cluster(tmp_path_factory.mktemp("apache-kafka"), brokers, secure=secure)
+        clusters.append(cluster)
         try:
             cluster.start()
         except KafkaMissing as missing:
             if os.environ.get("CI"):
                 pytest.fail(str(missing))
             pytest.skip(str(missing))
-        yield cluster.bootstrap_servers
-    finally:
+        return cluster
+
+    yield start
+    for cluster in clusters:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(request: pytest.FixtureRequest, start_apache_kafka: StartKafka) -> str:
+    """Where Apache Kafka listens: that of KAFKA_BOOTSTRAP_SERVERS, else our own."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    return given or start_apache_kafka(request.config.getoption("--brokers")).bootstrap_servers
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """The queue's file: one owner, one writer thread, one transaction for everything that came in meanwhile.
 
-Group commit: callers hand over operations and wait; the writer takes all that have gathered, runs them in
-one transaction and syncs once (`synchronous=FULL`), so a thousand waiting callers share one sync. Operations
-of one batch touch different rows, because each caller waits for its own before it gives the next one for that
-row; so statements of the same text may be run together.
+Group commit: callers hand over operations and wait; what one turn of the event loop asks for goes to the
+writer together. It takes all that has gathered meanwhile, runs it in one transaction and syncs once
+(`synchronous=FULL`), so a thousand waiting callers share one sync. Operations of one batch touch different
+rows, because each caller waits for its own before it gives the next one for that row; so statements of the
+same text may be run together.
 """
 
 import asyncio
@@ -142,7 +143,8 @@ class SqliteFile:
         self.path = path.resolve()  # the lock is by name: a link must not be a second name
         self._lock_descriptor: int | None = None
         self._connection: apsw.Connection | None = None
-        self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._operations: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
+        self._gathered: list[_Operation] = []
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.usable = True
@@ -158,6 +160,7 @@ class SqliteFile:
     async def close(self) -> None:
         """Waits until everything handed over is written, and gives the file back."""
         if self._writer is not None:
+            self._hand_over()
             self._operations.put(None)
             await asyncio.to_thread(self._writer.join)
             self._writer = None
@@ -178,8 +181,17 @@ class SqliteFile:
         if self._loop is None or self._writer is None:
             raise QueueUnavailable(f"The queue file {self.path} is not open.")
         operation = _Operation(statements, query, on_commit, self._loop.create_future())
-        self._operations.put(operation)
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(operation)
         return operation.done
+
+    def _hand_over(self) -> None:
+        # All that one turn of the event loop asks for goes into one transaction: nobody could be told of an
+        # earlier commit before the next turn anyway, and each commit costs as much as several requests.
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._operations.put(gathered)
 
     # From here on: other threads than the event loop's.
 
@@ -271,16 +283,16 @@ class SqliteFile:
             first = self._operations.get()
             if first is None:
                 return
-            batch = [first]
+            batch = first
             while len(batch) < MAX_BATCH_OPERATIONS:
                 try:
-                    operation = self._operations.get_nowait()
+                    operations = self._operations.get_nowait()
                 except queue.Empty:
                     break
-                if operation is None:
+                if operations is None:
                     closing = True
                     break
-                batch.append(operation)
+                batch += operations
             self._commit(batch)
             assert self._loop is not None
             self._loop.call_soon_threadsafe(_resolve, batch)

@@ -1,0 +1,106 @@
+"""Apache Kafka's own command line tools see what we say: the callbacks, and the lag of a group."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from llmctl.client.lag import open_topics_reader
+from service.contracts.codec import open_envelope
+from tests.apache_kafka.artifacts import java, resolve_classes
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+TOOL_LIMIT_SECONDS = 60.0
+CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+
+
+async def run_tool(main_class: str, *arguments: str) -> str:
+    """What a tool prints."""
+    process = await asyncio.create_subprocess_exec(
+        *java(resolve_classes(), main_class, *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(TOOL_LIMIT_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()[-2000:]
+    return out.decode()
+
+
+@pytest.fixture
+def topic(apache_kafka: str) -> str:
+    """A topic with two partitions on Apache Kafka."""
+    name = f"results.{uuid4().hex}"
+    AdminClient({"bootstrap.servers": apache_kafka}).create_topics([NewTopic(name, 2)])[name].result(20)
+    return name
+
+
+async def test_console_consumer_reads_the_callbacks(
+    launcher: Any, apache_kafka: str, topic: str, tmp_path: Any
+) -> None:
+    """Key, headers and value, as a consumer that knows nothing of us has them."""
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": apache_kafka,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
+            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
+        },
+    )
+    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
+    async with httpx.AsyncClient(base_url=child.ready["url"], trust_env=False) as client:
+        accepted = [(await client.post("/api/v1/comparison", json=body)).json() for _ in range(3)]
+
+    printed = await run_tool(
+        CONSOLE_CONSUMER,
+        *("--bootstrap-server", apache_kafka, "--topic", topic, "--from-beginning"),
+        *("--max-messages", "3", "--timeout-ms", "20000"),
+        *("--formatter-property", "print.key=true", "--formatter-property", "print.headers=true"),
+        *("--formatter-property", "headers.separator=;"),
+    )
+
+    records = [line.split("\t") for line in printed.splitlines()]
+    assert {(key, open_envelope(value.encode()).data.request_id) for _, key, value in records} == {
+        (each["correlation_id"], each["queue_id"]) for each in accepted
+    }
+    for headers, _, value in records:
+        told = dict(header.split(":", 1) for header in headers.split(";"))
+        assert told["event_id"] == json.loads(value)["event_id"]
+
+
+async def test_groups_tool_tells_the_lag_that_we_tell(apache_kafka: str, topic: str) -> None:
+    """Committed, end and lag of each partition are the same in both."""
+    group = f"g-{uuid4()}"
+    async with AIOKafkaProducer(bootstrap_servers=apache_kafka, acks="all") as producer:
+        for number in range(9):
+            await producer.send_and_wait(topic, b"x", partition=number % 2)
+    consumer = AIOKafkaConsumer(bootstrap_servers=apache_kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+    await consumer.commit({TopicPartition(topic, 0): 2, TopicPartition(topic, 1): 4})
+    await consumer.stop()
+
+    async with open_topics_reader(apache_kafka, [topic]) as reader:
+        report = await reader.read()
+    printed = await run_tool(GROUPS, "--bootstrap-server", apache_kafka, "--describe", "--group", group)
+
+    (ours,) = [each for each in report.groups if each.group == group]
+    (ends,) = report.topics
+    rows = [line.split() for line in printed.splitlines() if topic in line]
+    theirs = {int(row[2]): (int(row[3]), int(row[4]), int(row[5])) for row in rows}
+    assert theirs == {0: (2, 5, 3), 1: (4, 4, 0)}
+    assert {
+        each.partition: (ours.committed[each.partition], each.end, each.end - ours.committed[each.partition])
+        for each in ends.partitions
+    } == theirs
+    assert ours.lag == sum(lag for _, _, lag in theirs.values())

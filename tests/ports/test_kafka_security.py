@@ -1,0 +1,170 @@
+"""A Kafka that asks who comes: TLS, SCRAM and access rules of Apache Kafka, under the service's adapters."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from service.callbacks.connection import KafkaConnection
+from service.callbacks.kafka import KafkaPublisher
+from service.callbacks.log import KafkaCallbackLog
+from service.callbacks.topics import KafkaTopicDirectory
+from service.contracts.codec import SealedEnvelope
+from service.core.errors import BrokerUnavailable, PublishRefused, TopicUnreadable
+from tests.apache_kafka.cluster import Cluster
+from tests.apache_kafka.security import MECHANISM, Security
+
+pytestmark = pytest.mark.timeout(120)
+
+LIMIT_SECONDS = 30.0
+SEALED = SealedEnvelope(b"{}", (("event_id", b"one"),))
+
+
+@pytest.fixture(scope="module")
+def cluster(start_apache_kafka: Callable[..., Cluster]) -> Cluster:
+    """A broker with a listener that lets in whom it knows, and lets them do what a rule allows."""
+    return start_apache_kafka(secure=True)
+
+
+@pytest.fixture
+def connection(cluster: Cluster) -> KafkaConnection:
+    """The settings of somebody whom the broker knows."""
+    security = cluster.security
+    assert security is not None
+    return KafkaConnection(
+        cluster.secure_servers,
+        security_protocol="SASL_SSL",
+        sasl_mechanism=MECHANISM,
+        sasl_username=security.username,
+        sasl_password=security.password,
+        ssl_cafile=str(security.ca_file),
+    )
+
+
+@pytest.fixture
+def make_topic(cluster: Cluster) -> Callable[..., str]:
+    """Makes a topic of which the user may do so much and no more."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+
+    def make(*allowed: AclOperation) -> str:
+        assert isinstance(cluster.security, Security)
+        name = f"secured.{uuid4().hex}"
+        admin.create_topics([NewTopic(name, 1)])[name].result(LIMIT_SECONDS)
+        who = f"User:{cluster.security.username}"
+        rules = [
+            AclBinding(
+                ResourceType.TOPIC,
+                name,
+                ResourcePatternType.LITERAL,
+                who,
+                "*",
+                operation,
+                AclPermissionType.ALLOW,
+            )
+            for operation in allowed
+        ]
+        for answer in admin.create_acls(rules).values() if rules else ():
+            answer.result(LIMIT_SECONDS)
+        return name
+
+    return make
+
+
+@asynccontextmanager
+async def publishing(
+    connection: KafkaConnection,
+) -> AsyncIterator[tuple[KafkaPublisher, KafkaTopicDirectory]]:
+    """A publisher at work, and its topics."""
+    directory = KafkaTopicDirectory(connection)
+    publisher = KafkaPublisher(connection, directory)
+    running = asyncio.create_task(publisher.run())
+    try:
+        yield publisher, directory
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await publisher.close()
+        await directory.close()
+
+
+async def test_who_is_known_and_allowed_publishes_and_reads_back(
+    connection: KafkaConnection, make_topic: Callable[..., str]
+) -> None:
+    """Over TLS and SCRAM as over an open door."""
+    topic = make_topic(AclOperation.WRITE, AclOperation.READ)
+    async with publishing(connection) as (publisher, directory), asyncio.timeout(LIMIT_SECONDS):
+        place = await publisher.publish_to_topic(topic, SEALED, key="k")
+        log = KafkaCallbackLog(connection, directory)
+        standing = await log.find_standing(topic, {}, ["one", "two"])
+
+    assert (place.partition, place.offset) == (0, 0)  # type: ignore[union-attr]
+    assert set(standing) == {"one"}
+
+
+async def test_who_may_only_look_is_refused_for_good(
+    connection: KafkaConnection, make_topic: Callable[..., str], wait_until: Any
+) -> None:
+    """The callback is to be parked under Kafka's name of the refusal, and the next topic's goes through."""
+    closed, open_topic = make_topic(AclOperation.DESCRIBE), make_topic(AclOperation.WRITE)
+    async with publishing(connection) as (publisher, _), asyncio.timeout(LIMIT_SECONDS):
+        with pytest.raises(PublishRefused) as refused:
+            await publisher.publish_to_topic(closed, SEALED)
+        place = await publisher.publish_to_topic(open_topic, SEALED)
+
+    assert refused.value.reason == "TOPIC_AUTHORIZATION_FAILED"
+    assert place is not None
+
+
+async def test_topic_that_may_not_be_seen_does_not_exist(
+    connection: KafkaConnection, make_topic: Callable[..., str]
+) -> None:
+    """Kafka tells nobody of topics that they may not describe; the intake refuses them as absent."""
+    hidden, seen = make_topic(), make_topic(AclOperation.DESCRIBE)
+    directory = KafkaTopicDirectory(connection)
+    try:
+        assert (await directory.exists(hidden), await directory.exists(seen)) == (False, True)
+    finally:
+        await directory.close()
+
+
+async def test_topic_that_may_not_be_read_is_said_so(
+    connection: KafkaConnection, make_topic: Callable[..., str]
+) -> None:
+    """A read-back that never can be made is no broker that is away."""
+    topic = make_topic(AclOperation.WRITE)
+    async with publishing(connection) as (publisher, directory), asyncio.timeout(LIMIT_SECONDS):
+        await publisher.publish_to_topic(topic, SEALED)
+        with pytest.raises(TopicUnreadable):
+            await KafkaCallbackLog(connection, directory).find_standing(topic, {}, ["one"])
+
+
+@pytest.mark.parametrize("wrong", ["password", "user", "certificate"])
+async def test_who_is_not_known_does_not_come_in(connection: KafkaConnection, wrong: str) -> None:
+    """It is said as a broker that cannot be used, without the password."""
+    changes: dict[str, dict[str, Any]] = {
+        "password": {"sasl_password": "guessed-secret"},
+        "user": {"sasl_username": "nobody"},
+        "certificate": {"ssl_cafile": None},
+    }
+    directory = KafkaTopicDirectory(replace(connection, **changes[wrong]))
+    try:
+        with pytest.raises(BrokerUnavailable) as refused:
+            await directory.exists("secured.any")
+    finally:
+        await directory.close()
+
+    assert "secret" not in f"{refused.value!r} {refused.value.__cause__!r}"
