@@ -39,7 +39,8 @@ async def run_tool(main_class: str, *arguments: str) -> str:
 def topic(apache_kafka: str) -> str:
     """A topic with two partitions on Apache Kafka."""
     name = f"results.{uuid4().hex}"
-    AdminClient({"bootstrap.servers": apache_kafka}).create_topics([NewTopic(name, 2)])[name].result(20)
+    admin = AdminClient({"bootstrap.servers": apache_kafka})  # it takes its requests with it when it goes
+    admin.create_topics([NewTopic(name, 2)])[name].result(TOOL_LIMIT_SECONDS)
     return name
 
 
