@@ -136,8 +136,8 @@ ACCEPTED_BEFORE_THE_COMMIT = BadBuild(
     (
         Replacement(
             "queues/sqlite.py",
-            "        await self._file.submit(statements, on_commit=lambda: self._offer(waiting))\n",
-            "        self._file.submit(statements, on_commit=lambda: self._offer(waiting))\n",
+            "        await self._file.submit(statements, on_commit=offer)\n",
+            "        self._file.submit(statements, on_commit=offer)\n",
         ),
     ),
     points=("before-durable-commit",),
