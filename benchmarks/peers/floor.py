@@ -1,6 +1,7 @@
 """The floor: what the parts cost where nothing is kept, checked or waited for. It loses all when it ends."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 import uvloop
@@ -18,8 +19,10 @@ class Chain:
         self._producer = producer
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def begin(self, document: Document) -> None:
-        """Returns at once."""
+    def take(self, body: bytes, transport: asyncio.Transport) -> None:
+        """Answers at once, and begins."""
+        document, receipt = accept(body)
+        write_receipt(transport, receipt)
         task = asyncio.create_task(self._run(document))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
@@ -30,10 +33,10 @@ class Chain:
 
 
 class Front(asyncio.Protocol):
-    """Answers every POST with 202; understands Content-Length only."""
+    """Hands on the body of every POST and the way to answer it; understands Content-Length only."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
+    def __init__(self, take: Callable[[bytes, asyncio.Transport], None]) -> None:
+        self._take = take
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,12 +50,15 @@ class Front(asyncio.Protocol):
             if len(self._held) < end + length:
                 return
             body, self._held = self._held[end : end + length], self._held[end + length :]
-            document, receipt = accept(body)
-            self._transport.write(
-                b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-                % (len(receipt), receipt)
-            )
-            self._chain.begin(document)
+            self._take(body, self._transport)
+
+
+def write_receipt(transport: asyncio.Transport, receipt: bytes) -> None:
+    """A 202."""
+    transport.write(
+        b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        % (len(receipt), receipt)
+    )
 
 
 async def serve() -> None:
@@ -60,7 +66,7 @@ async def serve() -> None:
     async with open_judge() as judge, open_producer() as producer:
         chain = Chain(judge, producer)
         with bind() as listener:
-            server = await asyncio.get_running_loop().create_server(lambda: Front(chain), sock=listener)
+            server = await asyncio.get_running_loop().create_server(lambda: Front(chain.take), sock=listener)
             announce(listener)
             await server.serve_forever()
 

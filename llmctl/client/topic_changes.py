@@ -59,9 +59,11 @@ def _apply(bootstrap_servers: str, changes: Sequence[TopicChange]) -> dict[str, 
     failures: dict[str, str] = {}
     for name, answer in asked:
         try:
-            answer.result(REQUEST_LIMIT_SECONDS)
+            answer.result(REQUEST_LIMIT_SECONDS + CONNECT_LIMIT_SECONDS)
         except KafkaException as problem:
             failures[name] = _read_reason(problem)
+        except TimeoutError as problem:  # not even the client says so: its own limit is shorter
+            raise refuse_broker(bootstrap_servers) from problem
     return failures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +36,9 @@ class Pane(Container):
 
     DEFAULT_CSS = "Pane { layout: vertical; height: 1fr; }"
 
+    @abstractmethod
     def present(self, view: View) -> None:
         """Shows this view."""
-        raise NotImplementedError
 
     def find_rows(self) -> RowList[Any] | None:
         """The list that has the focus, or else the first one that is seen; None where there is none."""
