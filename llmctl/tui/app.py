@@ -51,7 +51,7 @@ GARBAGE_THRESHOLDS = (10_000, 20, 50)
 WINDOWS = (60, 300, 900, 3600)
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 NARROW_COLUMNS, WIDE_COLUMNS = 110, 180
-LOW_LINES, HIGH_LINES = 30, 50
+LOW_LINES = 30
 CALM = Theme(
     name="colour-blind",
     primary="#0072B2",
@@ -85,8 +85,7 @@ class Monitor(App[None]):
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-low"),
-        (LOW_LINES, "-middle"),
-        (HIGH_LINES, "-high"),
+        (LOW_LINES, "-tall"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n), f"open('{pane}')", f"show {pane}") for n, (pane, _) in enumerate(PANES, 1)),

@@ -53,10 +53,7 @@ class Recorder:
             database.executescript(_SCHEMA)
             known = dict(database.execute("SELECT name, value FROM about"))
             if not known:
-                database.executemany(
-                    "INSERT OR IGNORE INTO about VALUES (?, ?)",
-                    [("format", str(FORMAT)), ("payloads", str(int(self._with_payloads)))],
-                )
+                database.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
                 database.commit()
         except sqlite3.DatabaseError as problem:
             raise _refuse(self._path, problem) from problem
