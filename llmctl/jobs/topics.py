@@ -40,10 +40,11 @@ async def bootstrap_and_report(
     if terminal.as_json:
         terminal.write({"topics": [asdict(outcome) for outcome in outcomes]})
     else:
-        table = make_table(("topic", "state", "partitions", "copies", ""), right=("partitions", "copies"))
+        columns = ("topic", "state", "partitions", "copies", "")
+        table = make_table(columns, right=("partitions", "copies"), flexible=("",))
         for each in outcomes:
             state = cell(each.state, _STYLES[each.state])
-            notes = cell("; ".join(each.notes), DIM)
+            notes = cell("; ".join(each.notes), DIM, wrap=True)
             table.add_row(cell(each.name), state, cell(each.partitions), cell(each.replication_factor), notes)
         terminal.show(table)
     _judge(outcomes, terminal, apply=apply)

@@ -212,9 +212,11 @@ async def test_topics_that_stand_are_changed_only_with_apply(llmctl: Run, apache
     assert topic["partitions"] == 5
     assert topic["config"].items() >= {"max.message.bytes": "5000", "retention.ms": "60000"}.items()
 
-    refused = await llmctl(*where, "--config", "retention.ms=soon", "--apply")
+    wrong = ("--partitions", "1", "--config", "retention.ms=soon", "--apply", "--output", "table")
+    refused = await llmctl(*where, *wrong, env={"COLUMNS": "100"})
     assert refused.code == 1
     assert "retention.ms" in refused.err
+    assert {name, "failed"} <= set(refused.out.split()), "a long reason leaves the other columns their place"
 
 
 async def test_what_the_embedded_broker_cannot_keep_is_refused(
