@@ -37,7 +37,9 @@ def bootstrap(
     ] = None,
     apply: Annotated[
         bool,
-        typer.Option("--apply", help="Also add partitions and set settings of topics that stand."),
+        typer.Option(
+            "--apply", help="Also add partitions (keys may move) and set settings of topics that stand."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     bootstrap_servers: BootstrapServers = None,
