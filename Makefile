@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up kafka test chaos check format lint types unit lock clean
+.PHONY: help demo up kafka test chaos check format lint types unit lock clean schemas docs screenshots dist sbom
 
 help: ## list these commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## the whole way once on this machine: submit, ask, call back, prove it
 	@$(BIN)/llmctl demo
@@ -23,6 +23,7 @@ kafka: $(VENV)/.dev ## Apache Kafka itself in the foreground, from Maven on a JD
 
 test: $(VENV)/.dev ## every test; a missing component is skipped at home and an error where CI=true
 	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --queue kafka -k apache tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py
 
 chaos: $(VENV)/.dev ## kill the service 1,000 times under load and judge; CYCLES=n SEED=n
 	@$(BIN)/python -m tests.process.crashes --cycles $(or $(CYCLES),1000) $(if $(SEED),--seed $(SEED))
@@ -39,16 +40,36 @@ types: $(VENV)/.dev ## mypy --strict
 unit: $(VENV)/.dev ## the tests without I/O
 	@$(BIN)/python -m pytest -q tests/architecture tests/contracts tests/unit
 
+schemas: $(VENV)/.dev ## write fixtures/schemas anew, after a deliberate change of a contract or a route
+	@$(BIN)/python -m tests.contracts.golden
+
+docs: $(VENV)/.docs ## the documentation site into site/; a warning is an error
+	@$(BIN)/python -m docs.builder
+
+screenshots: $(VENV)/.docs ## take the pictures of docs/images anew, from the real program
+	@$(BIN)/python -m docs.builder.screenshots
+
 format: $(VENV)/.dev ## put the layout right
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 lock: $(VENV)/.dev ## resolve the newest allowed versions into requirements/*.lock
-	@$(PIP) install uv
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade pyproject.toml --group build -o requirements/runtime.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade pyproject.toml --extra otel --extra rank --group build -o requirements/runtime.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade pyproject.toml --group dev -o requirements/dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-strip-extras --upgrade --group docs -c requirements/dev.lock -o requirements/docs.lock
+
+dist: $(VENV)/.dev ## wheel and sdist into dist/
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
+
+# What a user gets, with the extras of the image: installed from the wheel at the locked versions, by hash, and looked at.
+sbom: dist ## beside them a bill of materials (CycloneDX) of what they install
+	@rm -rf build/sbom
+	@$(BIN)/uv venv -q build/sbom
+	@$(BIN)/uv pip install -q --python build/sbom/bin/python -c requirements/runtime.lock "$$(ls dist/*.whl)[otel,rank]"
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o "$$(ls dist/*.whl | sed 's/-py3-none-any.whl/.cdx.json/')" build/sbom/bin/python
 
 clean: ## remove what was built
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) dist build site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,3 +87,8 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime
+
+# Its versions agree with those of dev.lock, which it is resolved against.
+$(VENV)/.docs: requirements/docs.lock $(VENV)/.dev
+	@$(PIP) install --require-hashes -r requirements/docs.lock
+	@touch $@

@@ -23,7 +23,7 @@ import apsw
 import uvloop
 
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
-from service.queues.sqlite import SqliteQueue
+from service.queues.sqlite.queue import SqliteQueue
 
 BATCH = 100
 SCHEMA = "CREATE TABLE request (sequence INTEGER PRIMARY KEY, at REAL NOT NULL, payload BLOB NOT NULL) STRICT"

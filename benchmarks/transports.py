@@ -63,6 +63,8 @@ Send = Callable[[], Awaitable[None]]
 class Stub(asyncio.Protocol):
     """Answers every request with the same bytes after a fixed time; understands Content-Length only."""
 
+    latency_seconds = ANSWER_LATENCY_SECONDS
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
         self._buffer = bytearray()
@@ -75,7 +77,7 @@ class Stub(asyncio.Protocol):
             if len(self._buffer) < head + 4 + length:
                 return
             del self._buffer[: head + 4 + length]
-            asyncio.get_running_loop().call_later(ANSWER_LATENCY_SECONDS, self._answer)
+            asyncio.get_running_loop().call_later(self.latency_seconds, self._answer)
 
     def _answer(self) -> None:
         if not self._transport.is_closing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,8 +14,12 @@ import typer
 from typer.main import get_command
 
 from llmctl.app import app
-from llmctl.exits import CliError, ExitCode, Interrupted
+from llmctl.completion import refuse_unknown_shell
+from llmctl.exits import CliError, ExitCode, Failed, Interrupted
+from llmctl.misspellings import explain_misuse
 from llmctl.render.safe import safe_line
+
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,13 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         code = ExitCode.FAILED
-        # Python flushes stdout once more at its end, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
+    except OSError as problem:
+        if problem.errno not in _CANNOT_WRITE or problem.filename is not None:
+            raise
+        code = ExitCode.FAILED
+        _give_up_stdout()
+        _complain(f"The output cannot be written: {problem.strerror}.", code, Failed("").kind, words)
     sys.exit(code)
+
+
+def _give_up_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: Sequence[str]) -> int:
     try:
+        refuse_unknown_shell(words)
         returned = get_command(app).main(words, prog_name="llmctl", standalone_mode=False)
     except CliError as problem:
         _complain(str(problem), problem.code, problem.kind, words)
@@ -42,8 +58,8 @@ def _run(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         returned = ExitCode.INTERRUPTED
     except typer.TyperException as problem:
-        said = problem.format_message().rstrip(".?")
-        _complain(f"{said}; --help shows what there is.", ExitCode.USAGE, "usage", words)
+        if problem.format_message():  # none where it was the help text, which stands on stdout
+            _complain(explain_misuse(problem), ExitCode.USAGE, "usage", words)
         return ExitCode.USAGE
     if returned == ExitCode.INTERRUPTED:
         _complain("Interrupted.", Interrupted.code, "interrupted", words)

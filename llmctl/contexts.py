@@ -18,7 +18,17 @@ from llmctl.exits import UsageProblem
 
 CONFIG_VARIABLE = "LLMCTL_CONFIG"
 FILE_NAME = "config.toml"
-CONTEXT_KEYS = ("url", "bootstrap_servers", "token", "environment")
+KAFKA_KEYS = (
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_sasl_username",
+    "kafka_sasl_password",
+    "kafka_ssl_cafile",
+    "kafka_allow_insecure",
+)
+"""How Kafka is logged in to. No option says them: a password would stand in the list of processes."""
+CONTEXT_KEYS = ("url", "bootstrap_servers", "token", "environment", *KAFKA_KEYS)
+SECRET_KEYS = frozenset({"token", "kafka_sasl_password"})
 PRODUCTION = frozenset({"prod", "production"})
 """Environments in which nothing is stopped without asking."""
 
@@ -37,7 +47,7 @@ class ConfigFile:
     current: str | None = None
     contexts: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     exposed: bool = False
-    """Whether it holds a token and can be read by others than its owner."""
+    """Whether it holds a secret and can be read by others than its owner."""
 
     def find(self, name: str, chosen_by: str) -> Mapping[str, str]:
         """The values of a context; UsageProblem that names the ones there are, the nearest first."""
@@ -67,8 +77,8 @@ def read_config() -> ConfigFile:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise UsageProblem(f"{path}, line {line}: this is no UTF-8 text.") from problem
     current, contexts = parse_config(text, path)
-    holds_token = any("token" in values for values in contexts.values())
-    return ConfigFile(path, text, current, contexts, holds_token and bool(mode & _READABLE_BY_OTHERS))
+    holds_secret = any(SECRET_KEYS & values.keys() for values in contexts.values())
+    return ConfigFile(path, text, current, contexts, holds_secret and bool(mode & _READABLE_BY_OTHERS))
 
 
 def parse_config(text: str, path: Path) -> tuple[str | None, dict[str, dict[str, str]]]:

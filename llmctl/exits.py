@@ -55,7 +55,7 @@ class Unreachable(CliError):
 
 
 class LimitNotMet(CliError):
-    """A time limit passed before what was waited for had happened."""
+    """A threshold was not met, or a time limit passed before what was waited for had happened."""
 
     code = ExitCode.LIMIT_NOT_MET
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-from llmctl.contexts import CONTEXT_KEYS, ConfigFile
+from llmctl.contexts import CONTEXT_KEYS, KAFKA_KEYS, ConfigFile
+from llmctl.masking import mask
 from llmctl.targets import DEFAULT_BOOTSTRAP_SERVERS, DEFAULT_URL, Target
 
 OPTION, DEFAULT = "option", "default"
 _DEFAULTS = {"url": DEFAULT_URL, "bootstrap_servers": DEFAULT_BOOTSTRAP_SERVERS}
-_MASK = "…"
-_SHOWN_CHARACTERS = 2
-_MIN_SECRET_TO_SHOW = 5
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,21 @@ class Settings:
             given.get("url"),
             given.get("bootstrap_servers"),
             given.get("token"),
+            context=given.get("context"),
             environment=given.get("environment"),
+            kafka_settings={name: given[name] for name in KAFKA_KEYS if given.get(name) is not None},
             origins={each.name: each.origin for each in self},
         )
+
+
+def read_kafka_variables() -> dict[str, Setting]:
+    """What the variables say of how Kafka is logged in to."""
+    spoken = {}
+    for name in KAFKA_KEYS:
+        variable = f"LLMCTL_{name.upper()}"
+        if value := os.environ.get(variable):
+            spoken[name] = Setting(name, value, f"environment {variable}")
+    return spoken
 
 
 def choose_context_name(spoken: Mapping[str, Setting], file: ConfigFile) -> Setting:
@@ -72,20 +82,3 @@ def resolve(spoken: Mapping[str, Setting], file: ConfigFile) -> Settings:
         else:
             found[name] = Setting(name, _DEFAULTS.get(name), DEFAULT)
     return Settings(found)
-
-
-def mask(name: str, value: str | None) -> str | None:
-    """A value without what is secret in it: all but the beginning of a token, the password in a URL."""
-    if value is None:
-        return None
-    if name == "token":
-        return (value[:_SHOWN_CHARACTERS] if len(value) >= _MIN_SECRET_TO_SHOW else "") + _MASK
-    if name == "url" and "@" in value:
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            return _MASK
-        if parts.password is not None:
-            user, _, host = parts.netloc.rpartition("@")
-            return parts._replace(netloc=f"{user.partition(':')[0]}:{_MASK}@{host}").geturl()
-    return value

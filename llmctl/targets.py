@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 
 from llmctl.contexts import PRODUCTION
 from llmctl.exits import UsageProblem
+from llmctl.masking import mask_url
+from simulator.kafka_address import KafkaAddress
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
 
+_SWITCH = {"true": True, "false": False}
 _SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", re.ASCII)
 
 
@@ -23,8 +26,12 @@ class Target:
     chosen_url: str | None = None
     chosen_bootstrap_servers: str | None = None
     token: str | None = field(default=None, repr=False)
+    context: str | None = None
+    """The name of the context that is meant, where one is."""
     environment: str | None = None
     """What the context says it is, for example `prod`."""
+    kafka_settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """How Kafka is logged in to, by the keys of a context."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Where a value came from, in words, by the name of its option."""
 
@@ -52,7 +59,8 @@ class Target:
             legal = False
         if not legal or parts.query or parts.fragment:
             raise UsageProblem(
-                f"{url!r}{self._say_origin('url')} is no URL of a service; write for example {DEFAULT_URL}."
+                f"{mask_url(url)!r}{self._say_origin('url')} is no URL of a service; "
+                f"write for example {DEFAULT_URL}."
             )
         return url.rstrip("/")
 
@@ -80,9 +88,30 @@ class Target:
         return servers
 
     @property
+    def kafka(self) -> KafkaAddress:
+        """Kafka as a client reaches it; UsageProblem where what is said of it makes no sense."""
+        said = dict(self.kafka_settings)
+        if self._is_spoken("bootstrap_servers"):
+            # The password of a context is for the Kafka of that context, not for another that was named.
+            said = {name: value for name, value in said.items() if self._is_spoken(name)}
+        insecure = said.pop("kafka_allow_insecure", "false").casefold()
+        if insecure not in _SWITCH:
+            raise UsageProblem(f"kafka_allow_insecure must be true or false, not {insecure!r}.")
+        options = {name.removeprefix("kafka_"): value for name, value in said.items()}
+        try:
+            return KafkaAddress(self.bootstrap_servers, **options, allow_insecure=_SWITCH[insecure])
+        except ValueError as problem:
+            origin = self._say_origin(next(iter(said), ""))
+            raise UsageProblem(f"{problem}{origin}.") from None
+
+    @property
     def is_production(self) -> bool:
         """Whether the context says that others depend on it."""
         return (self.environment or "").strip().casefold() in PRODUCTION
+
+    def _is_spoken(self, name: str) -> bool:
+        origin = self.origins.get(name, "default")
+        return origin == "option" or origin.startswith("environment")
 
     def _say_origin(self, name: str) -> str:
         origin = self.origins.get(name, "option")

@@ -6,16 +6,18 @@ import sys
 
 import uvloop
 
-from service.callbacks.connection import KafkaMisconfigured
-from service.core.errors import ServiceError
+from service.core.errors import BrokerUnavailable, ServiceError
+from service.kafka.connection import KafkaMisconfigured
 from service.lifecycle import run
 from service.settings import Settings, SettingsInvalid, load_settings
 from service.telemetry.logs import configure_logs
+from service.telemetry.tracing import TracingUnavailable
 from service.web.listener import HandedOverSocketUnusable
 from service.wiring import build
 
 EXIT_FAILED = 1
 EXIT_WRONG_CONFIGURATION = 2
+EXIT_OUT_OF_REACH = 3
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,9 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(settings, exit_with_parent=options.exit_with_parent))
-    except (SettingsInvalid, KafkaMisconfigured, HandedOverSocketUnusable) as error:
+    except (SettingsInvalid, KafkaMisconfigured, HandedOverSocketUnusable, TracingUnavailable) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG_CONFIGURATION
+    except BrokerUnavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_OUT_OF_REACH
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILED

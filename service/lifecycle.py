@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import structlog
 
-from service.engine.drain import drain_in_flight_requests, flush_outbox
+from service.engine.drain import drain_in_flight_requests, flush
 from service.engine.phase import Phase
 from service.settings import Settings, SettingsInvalid
+from service.web.connection import ConnectionLimits
 from service.web.listener import Listener, bind, take_over
 from service.web.server import Server
 from service.wiring import Service
@@ -79,14 +80,19 @@ async def run(service: Service, *, exit_with_parent: bool = False) -> int:
     except BaseException:
         listener.socket.close()
         raise
+    if service.usage is None and (left := service.queue.usage.depth()):
+        _log.warning("usage events wait in the queue, and USAGE_TOPIC says nothing of where to", count=left)
     try:
         return await _serve(service, stopping, listener)
     finally:
         await service.publisher.close()
+        if service.usage is not None:
+            await service.usage.publisher.close()
         await service.directory.close()
         for provider in service.providers:
             await provider.close()
         await service.queue.close()
+        await asyncio.to_thread(service.tracing.close)
         _log.info("stopped")
 
 
@@ -102,12 +108,18 @@ def _open_listener(settings: Settings) -> Listener:
 
 
 async def _serve(service: Service, stopping: Stopping, listener: Listener) -> int:
-    server = Server(service.app, service.gate)
+    settings = service.settings
+    limits = ConnectionLimits(
+        receive_seconds=settings.receive_timeout_seconds, connections=settings.max_connections
+    )
+    server = Server(service.app, service.gate, limits)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(_owned("web", server.serve_on(listener)), name="web")
         background = {
             name: tasks.create_task(_owned(name, work), name=name)
             for name, work in (
+                *_usage_tasks(service),
+                ("queue", service.queue.run(service.gate.wait_until_claiming)),
                 ("publisher", service.publisher.run()),
                 ("topics", service.directory.run()),
                 ("relay", service.relay.run()),
@@ -115,6 +127,7 @@ async def _serve(service: Service, stopping: Stopping, listener: Listener) -> in
                 ("pool", service.pool.run()),
                 ("reaper", service.reaper.run()),
                 ("drain", service.drain.run()),
+                ("cancellation", service.cancellation.run()),
             )
         }
         await server.listening.wait()
@@ -139,12 +152,21 @@ async def _serve(service: Service, stopping: Stopping, listener: Listener) -> in
     return EXIT_DONE if drained else EXIT_CUT_OFF
 
 
+def _usage_tasks(service: Service) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    if service.usage is not None:
+        yield "usage-publisher", service.usage.publisher.run()
+        yield "usage-feed", service.usage.feed.run()
+
+
 async def _drain(service: Service) -> bool:
     """Finishes what was started, then hands the outbox over; both within the one limit."""
     limit_seconds = service.settings.drain_timeout_seconds
     started = time.monotonic()
     drained = await drain_in_flight_requests(service.pool, timeout_minutes=limit_seconds / 60)
-    await flush_outbox(service.queue.outbox, max(0.0, limit_seconds - (time.monotonic() - started)))
+    deadline = started + limit_seconds
+    await flush(service.queue.outbox, "callbacks", max(0.0, deadline - time.monotonic()))
+    if service.usage is not None:
+        await flush(service.queue.usage, "usage events", max(0.0, deadline - time.monotonic()))
     _log.info(
         "drained" if drained else "calls cut off by the drain limit, the next start makes them again",
         in_flight=service.pool.in_flight_count(),

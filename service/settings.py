@@ -4,6 +4,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -21,6 +22,14 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.topics import (
+    DEAD_LETTER_TOPIC,
+    REQUEST_GROUP,
+    REQUEST_TOPIC,
+    is_legal_topic_name,
+    name_journal,
+    name_memory,
+)
 from service.core.errors import ServiceError
 
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -102,13 +111,39 @@ class Settings(BaseSettings):
         default_factory=dict, exclude=True, description="CALLBACK_TOPIC_ALLOWLIST_<NAME>, by name"
     )
 
-    queue_backend: Literal["sqlite"] = Field(default="sqlite", description="Where requests wait")
+    queue_backend: Literal["sqlite", "kafka"] = Field(
+        default="sqlite",
+        description="Where requests wait: a file of this process, or topics that replicas share",
+    )
     queue_path: Path = Field(
         default_factory=lambda: user_state_path("llm-provider-service") / "queue.db",
         description="The queue's file; its folder is made, for the owner only",
     )
     queue_max_size: int = Field(
         default=10_000, gt=0, description="Requests and undelivered callbacks held before 503"
+    )
+    request_topic: str = Field(
+        default=REQUEST_TOPIC, description="Kafka queue: its topic; `.journal` and `.memory` stand beside it"
+    )
+    request_group: str = Field(
+        default=REQUEST_GROUP,
+        min_length=1,
+        description="Kafka queue: the consumer group that shares the topic",
+    )
+    dead_letter_topic: str = Field(
+        default=DEAD_LETTER_TOPIC, description="Kafka queue: what cannot be delivered or read"
+    )
+    usage_topic: str | None = Field(
+        default=None,
+        description="Topic for events that tell what each request has used; without one there are none",
+    )
+    replica_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Kafka queue: this replica's own name, the same after a restart; else host and port",
+    )
+    queue_disk_reserve_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=0, description="Free space below which nothing new is accepted"
     )
     concurrency: int = Field(default=1000, gt=0, le=10_000, description="Provider calls in flight at once")
     max_attempts: int = Field(default=5, gt=0, description="Attempts at one request, counted when claimed")
@@ -118,7 +153,21 @@ class Settings(BaseSettings):
     idempotency_ttl_seconds: float = Field(
         default=86_400, gt=0, description="How long an Idempotency-Key is remembered after the request's end"
     )
+    journal_retention_hours: float = Field(
+        default=24,
+        ge=0,
+        le=24 * 366,
+        description="How long it is noted what was called back (ids, places), for audits; 0: not at all",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="From which level on is logged; `llmctl log-level` changes it while it runs",
+    )
     max_body_bytes: int = Field(default=1_048_576, gt=0, description="Limit on a request's body")
+    receive_timeout_seconds: float = Field(
+        default=10, gt=0, description="Limit on receiving a whole request, from its first byte"
+    )
+    max_connections: int = Field(default=4000, gt=0, description="Connections of clients open at once")
     drain_timeout_seconds: float = Field(
         default=300, ge=0, le=86_400, description="Limit on finishing started calls when the service stops"
     )
@@ -240,6 +289,35 @@ class Settings(BaseSettings):
             field.name: getattr(self, f"{provider.value}_{field.name}") for field in fields(VendorSettings)
         }
         return VendorSettings(**values)
+
+    @field_validator("usage_topic")
+    @classmethod
+    def _check_usage_topic(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not is_legal_topic_name(value):
+            raise ValueError("must be a Kafka topic name: letters, digits, '.', '_' or '-'")
+        return value
+
+    @field_validator("request_topic", "dead_letter_topic")
+    @classmethod
+    def _check_topic(cls, value: str) -> str:
+        if not is_legal_topic_name(name_journal(value)):
+            raise ValueError("must be a Kafka topic name: letters, digits, '.', '_' or '-'")
+        return value
+
+    @model_validator(mode="after")
+    def _check_topics_apart(self) -> Self:
+        queue = {self.request_topic, name_journal(self.request_topic), name_memory(self.request_topic)}
+        if self.usage_topic in {*queue, self.dead_letter_topic}:
+            raise ValueError(f"{PREFIX}USAGE_TOPIC names a topic of the Kafka queue; name one of its own")
+        return self
+
+    def name_replica(self) -> str | None:
+        """What this replica is called in the consumer group; None where it has no name that stays."""
+        if self.replica_name is not None:
+            return self.replica_name
+        return f"{gethostname()}-{self.port}" if self.port else None
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:

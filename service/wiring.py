@@ -1,25 +1,28 @@
 """The only file that names concrete classes: from settings to a service, not yet started."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 
 from starlette.types import ASGIApp
 
-from service.callbacks.connection import KafkaConnection, require_compiled_records
 from service.callbacks.kafka import KafkaPublisher
 from service.callbacks.log import KafkaCallbackLog
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.enums import LLMProviderType
+from service.contracts.topics import name_journal, name_memory
 from service.core.guard import Limits
-from service.core.ports import LLMProvider
+from service.core.ports import LLMProvider, Tracing
 from service.core.topic_policy import TopicPolicy
+from service.engine.accounting import Accounting
 from service.engine.budget import Budget, BudgetLimits
+from service.engine.cancellation import Cancellation, Wishes
 from service.engine.drain import DrainController
 from service.engine.guards import Guards
 from service.engine.idempotency import Idempotency
 from service.engine.intake import Intake
+from service.engine.journal import Journal
 from service.engine.operations import Deployment, Operations
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
@@ -29,6 +32,8 @@ from service.engine.reaper import Reaper
 from service.engine.relay import Relay
 from service.engine.routing import Router
 from service.engine.undelivered import Undelivered
+from service.engine.usage_feed import UsageFeed
+from service.kafka.connection import KafkaConnection, require_compiled_records
 from service.providers.anthropic import Anthropic
 from service.providers.catalogue import CATALOGUE, Catalogue
 from service.providers.catalogue_file import CatalogueInvalid, read_models
@@ -39,14 +44,24 @@ from service.providers.openai import OpenAI
 from service.providers.openrouter import OpenRouter
 from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
-from service.queues.sqlite import SqliteQueue
+from service.queues.kafka.queue import KafkaQueue, QueueTopics
+from service.queues.sqlite.queue import SqliteQueue
 from service.settings import PREFIX, Settings, SettingsInvalid
 from service.telemetry.clock import SystemClock
+from service.telemetry.logs import LogLevel
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import open_tracing
 from service.web.app import create_app
 from service.web.comparison import ComparisonEndpoint
 from service.web.credentials import Credentials
 from service.web.front_door import FrontDoor
+
+LEND_MARGIN_SECONDS = 10.0
+"""How much longer than a call may take its request is left alone by whoever takes its partition over."""
+
+SECONDS_OF_HOUR = 3600.0
+
+Queue = SqliteQueue | KafkaQueue
 
 _DIALECTS: Mapping[LLMProviderType, Callable[..., Dialect]] = {
     LLMProviderType.OPENAI: OpenAI,
@@ -57,19 +72,31 @@ _DIALECTS: Mapping[LLMProviderType, Callable[..., Dialect]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class UsageTelling:
+    """What tells usage; its publisher is its own, so that what befalls it befalls no callback."""
+
+    feed: UsageFeed
+    publisher: KafkaPublisher
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """Everything that the lifecycle starts, drains and closes."""
 
     settings: Settings
     gate: PhaseGate
-    queue: SqliteQueue
+    queue: Queue
     publisher: KafkaPublisher
     directory: KafkaTopicDirectory
     providers: tuple[LLMProvider, ...]
     pool: Pool
     relay: Relay
+    usage: UsageTelling | None
+    """None where usage is told to nobody."""
     read_back: ReadBack
     reaper: Reaper
+    tracing: Tracing
+    cancellation: Cancellation
     drain: DrainController
     operations: Operations
     app: ASGIApp
@@ -81,31 +108,32 @@ def build(settings: Settings) -> Service:
     connection = _connect_options(settings)
     gate = PhaseGate()
     clock = SystemClock()
-    queue = SqliteQueue(settings.queue_path, idempotency_ttl_seconds=settings.idempotency_ttl_seconds)
     directory = KafkaTopicDirectory(connection)
     publisher = KafkaPublisher(connection, directory)
     log = KafkaCallbackLog(connection, directory)
+    queue = _open_queue(settings, connection, log)
     catalogue = _read_catalogue(settings)
     providers = _offer_providers(settings, catalogue)
     router = Router(providers, settings.default_llm_provider)
+    tracing = open_tracing(version("llmctl"))
     metrics = Metrics([name for provider in LLMProviderType for name in catalogue.names(provider)])
     guards = Guards(
         _read_limits(settings, providers), settings.default_llm_provider, clock, on_change=queue.nudge
     )
+    wishes = Wishes()
+    limits = BudgetLimits(settings.max_cost_usd_per_request, settings.max_cost_usd_per_day)
     processor = Processor(
         queue=queue,
         router=router,
         guards=guards,
-        budget=Budget(
-            BudgetLimits(settings.max_cost_usd_per_request, settings.max_cost_usd_per_day),
-            catalogue,
-            queue,
-            clock,
-        ),
+        budget=Budget(limits, catalogue, queue, clock),
+        wishes=wishes,
         meter=metrics,
+        tracing=tracing,
         clock=clock,
         max_attempts=settings.max_attempts,
         provider_timeout_seconds=settings.provider_timeout_seconds,
+        tell_usage=settings.usage_topic is not None,
     )
     pool = Pool(
         queue=queue,
@@ -114,6 +142,9 @@ def build(settings: Settings) -> Service:
         guards=guards,
         concurrency=settings.concurrency,
     )
+    cancellation = Cancellation(gate=gate, queue=queue, wishes=wishes, end=processor.cancel)
+    if isinstance(queue, KafkaQueue):
+        queue.cancel_held = cancellation.cancel_held
     drain = DrainController(gate=gate, pool=pool, queue=queue, outbox=queue.outbox, clock=clock)
     operations = Operations(
         deployment=_describe_deployment(settings),
@@ -122,11 +153,15 @@ def build(settings: Settings) -> Service:
         queue=queue,
         outbox=queue.outbox,
         undelivered=queue.outbox,
+        usage=queue.usage,
         pool=pool,
         router=router,
         guards=guards,
         drain=drain,
         figures=metrics.figures,
+        prices=catalogue,
+        keyed={name: one for name, one in providers.items() if isinstance(one, RemoteProvider)},
+        disk=queue.disk if isinstance(queue, SqliteQueue) else None,
         clock=clock,
     )
     intake = Intake(
@@ -141,16 +176,21 @@ def build(settings: Settings) -> Service:
         clock=clock,
         max_size=settings.queue_max_size,
         default_ttl_seconds=settings.default_ttl_seconds,
+        callers=settings.tokens_of_callers(),
     )
     _watch(metrics, gate, queue, pool, router, guards)
     credentials = Credentials(settings.tokens_of_callers(), settings.tokens_of_operators())
-    submit = ComparisonEndpoint(intake, credentials, metrics, settings.max_body_bytes)
+    submit = ComparisonEndpoint(intake, credentials, metrics, tracing, settings.max_body_bytes)
     app = create_app(
         version=version("llmctl"),
         submit=submit,
+        cancellation=cancellation,
         operations=operations,
         drain=drain,
         undelivered=Undelivered(queue.outbox),
+        journal=Journal(queue, settings.journal_retention_hours),
+        logs=LogLevel(settings.log_level),
+        accounting=Accounting(queue, limits, clock),
         credentials=credentials,
         render_metrics=metrics.render,
     )
@@ -162,12 +202,58 @@ def build(settings: Settings) -> Service:
         directory=directory,
         providers=tuple(providers.values()),
         pool=pool,
-        relay=Relay(outbox=queue.outbox, doubtful=queue.outbox, publisher=publisher, log=log, meter=metrics),
+        relay=Relay(
+            outbox=queue.outbox,
+            doubtful=queue.outbox,
+            publisher=publisher,
+            log=log,
+            meter=metrics,
+            tracing=tracing,
+        ),
+        usage=_tell_usage(settings, queue, KafkaPublisher(connection, directory), metrics),
+        tracing=tracing,
         read_back=ReadBack(outbox=queue.outbox, log=log),
         reaper=Reaper(queue=queue, memory=queue, process=processor.process, gate=gate),
+        cancellation=cancellation,
         drain=drain,
         operations=operations,
         app=FrontDoor(app, submit),
+    )
+
+
+def _tell_usage(
+    settings: Settings, queue: Queue, publisher: KafkaPublisher, metrics: Metrics
+) -> UsageTelling | None:
+    topic = settings.usage_topic
+    if topic is None:
+        return None
+    feed = UsageFeed(events=queue.usage, topic=topic, publisher=publisher, meter=metrics)
+    return UsageTelling(feed, publisher)
+
+
+def _choose_topics(settings: Settings) -> QueueTopics:
+    topic = settings.request_topic
+    return QueueTopics(topic, name_journal(topic), name_memory(topic), settings.dead_letter_topic)
+
+
+def _open_queue(settings: Settings, connection: KafkaConnection, log: KafkaCallbackLog) -> Queue:
+    if settings.queue_backend == "sqlite":
+        return SqliteQueue(
+            settings.queue_path,
+            idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+            journal_retention_seconds=settings.journal_retention_hours * SECONDS_OF_HOUR,
+            disk_reserve_bytes=settings.queue_disk_reserve_bytes,
+        )
+    return KafkaQueue(
+        connection,
+        _choose_topics(settings),
+        group=settings.request_group,
+        replica_name=settings.name_replica(),
+        find_offsets=log.find_offsets_at,
+        lend_seconds=settings.provider_timeout_seconds + LEND_MARGIN_SECONDS,
+        default_ttl_seconds=settings.default_ttl_seconds,
+        idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+        journal_retention_seconds=settings.journal_retention_hours * SECONDS_OF_HOUR,
     )
 
 
@@ -176,6 +262,8 @@ def _describe_deployment(settings: Settings) -> Deployment:
         version=version("llmctl"),
         queue_backend=settings.queue_backend,
         queue_capacity=settings.queue_max_size,
+        usage_topic=settings.usage_topic,
+        queue_topics=asdict(_choose_topics(settings)) if settings.queue_backend == "kafka" else {},
     )
 
 
@@ -200,8 +288,11 @@ def _read_catalogue(settings: Settings) -> Catalogue:
 
 
 def _build_topic_policies(settings: Settings) -> Callable[[str | None], TopicPolicy]:
-    shared = TopicPolicy(settings.callback_topic_allowlist)
-    own = {name: TopicPolicy(settings.allowlist_of(name)) for name in settings.tokens_of_callers()}
+    topics = _choose_topics(settings).all() if settings.queue_backend == "kafka" else ()
+    if settings.usage_topic is not None:
+        topics = (*topics, settings.usage_topic)
+    shared = TopicPolicy(settings.callback_topic_allowlist, topics)
+    own = {name: TopicPolicy(settings.allowlist_of(name), topics) for name in settings.tokens_of_callers()}
     return lambda caller: shared if caller is None else own[caller]
 
 
@@ -214,6 +305,7 @@ def _connect_options(settings: Settings) -> KafkaConnection:
         sasl_username=settings.kafka_sasl_username,
         sasl_password=None if password is None else password.get_secret_value(),
         ssl_cafile=settings.kafka_ssl_cafile,
+        allow_insecure=settings.allow_insecure,
     )
 
 
@@ -243,7 +335,7 @@ def _offer_providers(settings: Settings, catalogue: Catalogue) -> dict[LLMProvid
 
 
 def _watch(
-    metrics: Metrics, gate: PhaseGate, queue: SqliteQueue, pool: Pool, router: Router, guards: Guards
+    metrics: Metrics, gate: PhaseGate, queue: Queue, pool: Pool, router: Router, guards: Guards
 ) -> None:
     def read_oldest_age_seconds() -> float:
         oldest = queue.stats().oldest_accepted_at
@@ -258,6 +350,9 @@ def _watch(
     metrics.gauge("llm_requests_in_flight", "Requests being worked on", pool.in_flight_count)
     metrics.gauge("llm_outbox_depth", "Callbacks the broker has not acknowledged", queue.outbox.depth)
     metrics.gauge("llm_outbox_parked", "Callbacks the broker refused for good", queue.outbox.parked)
+    metrics.gauge(
+        "llm_usage_events_pending", "Usage events the broker has not acknowledged", queue.usage.depth
+    )
     metrics.phase_gauge([phase.value for phase in Phase], lambda: gate.current.value)
     for provider in router.names():
         metrics.circuit_gauge(provider, partial(_read_circuit, guards, provider))

@@ -11,14 +11,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from simulator.balancer import Balancer
 from simulator.broker.runtime import RUNTIME_DIR_VARIABLE
+from simulator.kafka_address import KafkaAddress
 
 SERVICE_PREFIX = "LLM_PROVIDER_SERVICE_"
 FAKE_KEY = "fake-key"
@@ -34,7 +36,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What to start. Port 0 is any free one; with `bootstrap_servers` there is no embedded broker."""
+    """What to start. Port 0 is any free one; with `kafka` there is no embedded broker."""
 
     data_dir: Path
     """Holds the queue and the children's logs; made where it does not exist."""
@@ -42,7 +44,15 @@ class StackPlan:
     broker_port: int = 0
     provider_port: int = 0
     scenario: str = "calm"
-    bootstrap_servers: str | None = None
+    kafka: KafkaAddress | None = None
+    replicas: int = 1
+    """With more than one a balancer listens on `service_port`, and each replica on a port of its own."""
+    queue_backend: str = "sqlite"
+    """`sqlite`: a file for each replica; `kafka`: they share a queue, whose topics `prepare_kafka` makes."""
+    usage_topic: str | None = None
+    """Where the services tell what each request has used; nowhere unless named. It has to be made."""
+    prepare_kafka: Callable[[KafkaAddress], Awaitable[None]] | None = None
+    """Told where Kafka is before any service is started."""
     ready_limit_seconds: float = 30.0
     stop_limit_seconds: float = DRAIN_LIMIT_SECONDS + 5.0
 
@@ -52,7 +62,9 @@ class StackAddresses:
     """Where the parts of a running stack are."""
 
     service_url: str
-    bootstrap_servers: str
+    """Of the service, or of the balancer before its replicas."""
+    replica_urls: Sequence[str]
+    kafka: KafkaAddress
     provider_urls: Mapping[str, str]
     pids: Mapping[str, int]
 
@@ -83,6 +95,7 @@ class Stack:
     def __init__(self, plan: StackPlan) -> None:
         self._plan = plan
         self._children: list[_Child] = []
+        self._balancer: Balancer | None = None
         self._replaced: dict[asyncio.subprocess.Process, asyncio.Event] = {}
         """Processes that were killed on purpose, and whether there is another in their place."""
         self.notes: list[str] = []
@@ -105,10 +118,11 @@ class Stack:
     def addresses(self) -> StackAddresses:
         """Where everything is."""
         said = {child.name: child.ready for child in self._children}
-        broker = said["broker"]["bootstrap_servers"] if "broker" in said else self._plan.bootstrap_servers
+        replicas = [str(said[name]["url"]) for name in self._service_names()]
         return StackAddresses(
-            service_url=said["service"]["url"],
-            bootstrap_servers=str(broker),
+            service_url=replicas[0] if self._balancer is None else self._balancer.url,
+            replica_urls=replicas,
+            kafka=self._plan.kafka or KafkaAddress(str(said["broker"]["bootstrap_servers"])),
             provider_urls=said["provider"]["base_urls"],
             pids={child.name: child.process.pid for child in self._children},
         )
@@ -168,7 +182,7 @@ class Stack:
         plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (plan.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         starting: list[_Child] = []
-        if plan.bootstrap_servers is None:  # first, so that it is stopped last
+        if plan.kafka is None:  # first, so that it is stopped last
             starting.append(
                 await self._spawn("broker", ["simulator.broker", "--port", str(plan.broker_port)])
             )
@@ -176,9 +190,27 @@ class Stack:
         starting.append(provider := await self._spawn("provider", ask_provider))
         for child in starting:
             await self._await_ready(child)
-        broker = plan.bootstrap_servers or str(starting[0].ready["bootstrap_servers"])
-        settings = _service_settings(plan, broker, provider.ready["base_urls"])
-        await self._await_ready(await self._spawn("service", ["service"], settings))
+        kafka = plan.kafka or KafkaAddress(str(starting[0].ready["bootstrap_servers"]))
+        if plan.prepare_kafka is not None:
+            await plan.prepare_kafka(kafka)
+        services = []
+        for number, name in enumerate(self._service_names(), start=1):
+            settings = _service_settings(plan, number, kafka, provider.ready["base_urls"])
+            services.append(await self._spawn(name, ["service"], settings))
+        for child in services:
+            await self._await_ready(child)
+        if plan.replicas > 1:
+            urls = [str(child.ready["url"]) for child in services]
+            try:
+                self._balancer = await Balancer(HOST, plan.service_port, urls).__aenter__()
+            except OSError as problem:
+                raise StackError(
+                    f"Port {plan.service_port} cannot be listened on: {problem.strerror}."
+                ) from problem
+
+    def _service_names(self) -> list[str]:
+        count = self._plan.replicas
+        return ["service"] if count == 1 else [f"service-{number}" for number in range(1, count + 1)]
 
     async def _spawn(
         self, name: str, module: Sequence[str], settings: Mapping[str, str] | None = None
@@ -239,6 +271,8 @@ class Stack:
             raise
 
     async def _stop_children(self) -> None:
+        if self._balancer is not None:
+            await self._balancer.__aexit__()
         for child in reversed(self._children):
             if child.process.returncode is None:
                 _send(child.process, signal.SIGTERM)
@@ -264,15 +298,23 @@ def _inherit_environment() -> dict[str, str]:
     return inherited
 
 
-def _service_settings(plan: StackPlan, broker: str, provider_urls: Mapping[str, str]) -> dict[str, str]:
+def _service_settings(
+    plan: StackPlan, number: int, kafka: KafkaAddress, provider_urls: Mapping[str, str]
+) -> dict[str, str]:
+    """Of the replica with this number, from 1."""
+    alone = plan.replicas == 1
     settings = {
         "HOST": HOST,
-        "PORT": str(plan.service_port),
-        "KAFKA_BOOTSTRAP_SERVERS": broker,
-        "QUEUE_PATH": str(plan.data_dir / "queue.db"),
+        "PORT": str(plan.service_port) if alone else "0",
+        **kafka.for_service(),
+        "QUEUE_BACKEND": plan.queue_backend,
+        "QUEUE_PATH": str(plan.data_dir / ("queue.db" if alone else f"queue-{number}.db")),
+        "REPLICA_NAME": f"replica-{number}",
         "DRAIN_TIMEOUT_SECONDS": str(DRAIN_LIMIT_SECONDS),
         "DEFAULT_LLM_PROVIDER": next(iter(provider_urls)),
     }
+    if plan.usage_topic is not None:
+        settings["USAGE_TOPIC"] = plan.usage_topic
     for provider, url in provider_urls.items():
         settings[f"{provider.upper()}_API_KEY"] = FAKE_KEY
         settings[f"{provider.upper()}_BASE_URL"] = url

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ EMBEDDED, APACHE = "embedded", "apache"
 BOTH_BROKERS = {"ports", "flow"}
 """Folders whose tests run on both."""
 ROOT = Path(__file__).parents[1]
+SERVICE_PREFIX = "LLM_PROVIDER_SERVICE_"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full` runs the long tests at the length that is promised, not at the one that CI has time for."""
     parser.addoption("--full", action="store_true", help="crashes, power cuts, outages and restarts in full")
+    parser.addoption(
+        "--queue", choices=["sqlite", "kafka"], default="sqlite", help="where services of flows keep requests"
+    )
     parser.addoption("--brokers", type=int, default=1, help="how many brokers of Apache Kafka there are")
 
 
@@ -78,12 +83,15 @@ class Child:
 class Launcher:
     """Starts `python -m MODULE` and waits for its ready line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, queue: str = "sqlite") -> None:
         self._folder = folder
+        self._queue = queue
         self._children: list[Child] = []
 
     def start(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Child:
         """Starts a module; fails with its stderr where it does not come up."""
+        if module == "service" and self._queue == "kafka":
+            env = self._move_queue(env or {})
         log = self._folder / f"{module}-{len(self._children)}.log"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LLM_PROVIDER_SERVICE_")}
         with log.open("w") as stderr:
@@ -104,6 +112,31 @@ class Launcher:
         child = Child(process, json.loads(line), log)
         self._children.append(child)
         return child
+
+    def _move_queue(self, env: Mapping[str, str]) -> Mapping[str, str]:
+        """The same service with a queue on Kafka; the path of its file names the topics."""
+        path = env.get(f"{SERVICE_PREFIX}QUEUE_PATH")
+        servers = env.get(f"{SERVICE_PREFIX}KAFKA_BOOTSTRAP_SERVERS", "")
+        if path is None or f"{SERVICE_PREFIX}QUEUE_BACKEND" in env:
+            return env
+        name = f"requests-{sha256((path + servers).encode()).hexdigest()[:16]}"
+        words = ("topics", "bootstrap", name, "--queue", "--request-topic", f"{name}.q")
+        words += ("--dead-letter-topic", f"{name}.dead", "--queue-partitions", "3")
+        subprocess.run(
+            [sys.executable, "-m", "llmctl", *words, "--bootstrap-servers", servers],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            timeout=READY_LIMIT_SECONDS,
+            check=True,
+        )
+        settings = {
+            "QUEUE_BACKEND": "kafka",
+            "REQUEST_TOPIC": f"{name}.q",
+            "REQUEST_GROUP": name,
+            "DEAD_LETTER_TOPIC": f"{name}.dead",
+            "REPLICA_NAME": name,
+        }
+        return {**env, **{SERVICE_PREFIX + key: value for key, value in settings.items()}}
 
     def run_to_end(self, module: str, *, env: Mapping[str, str]) -> tuple[int, str]:
         """Runs a module that is expected to end by itself; returns its exit code and stderr."""
@@ -135,17 +168,19 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
+def launcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Launcher]:
     """Processes that end with the test."""
-    launcher = Launcher(tmp_path)
+    launcher = Launcher(tmp_path, request.config.getoption("--queue"))
     yield launcher
     launcher.close()
 
 
 @pytest.fixture(scope="session")
-def session_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def session_launcher(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Launcher]:
     """Processes that end with the session."""
-    launcher = Launcher(tmp_path_factory.mktemp("processes"))
+    launcher = Launcher(tmp_path_factory.mktemp("processes"), request.config.getoption("--queue"))
     yield launcher
     launcher.close()
 
@@ -196,6 +231,11 @@ def broker_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def bootstrap_servers(request: pytest.FixtureRequest, broker_kind: str) -> str:
     """Where the shared broker listens."""
+    return find_broker(request, broker_kind)
+
+
+def find_broker(request: pytest.FixtureRequest, broker_kind: str) -> str:
+    """Where the shared broker of a kind listens; it is started where nobody has asked for it before."""
     if broker_kind == APACHE:
         return str(request.getfixturevalue("apache_kafka"))
     return str(request.getfixturevalue("embedded_broker").ready["bootstrap_servers"])
@@ -205,8 +245,14 @@ CreateTopic = Callable[[str, int], Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
-def create_topic(request: pytest.FixtureRequest, broker_kind: str, bootstrap_servers: str) -> CreateTopic:
+def create_topic(request: pytest.FixtureRequest, broker_kind: str) -> CreateTopic:
     """Creates a topic with so many partitions on the shared broker."""
+    return choose_creator(request, broker_kind)
+
+
+def choose_creator(request: pytest.FixtureRequest, broker_kind: str) -> CreateTopic:
+    """How topics are created on the shared broker of a kind."""
+    bootstrap_servers = find_broker(request, broker_kind)
     if broker_kind == EMBEDDED:
         control = BrokerControl(Path(request.getfixturevalue("embedded_broker").ready["control"]))
 
@@ -233,22 +279,21 @@ def create_topic(request: pytest.FixtureRequest, broker_kind: str, bootstrap_ser
 WaitUntil = Callable[..., Awaitable[None]]
 
 
+async def until(condition: Callable[[], Any], limit_seconds: float = 10.0, what: str = "condition") -> None:
+    """Waits for a condition, with a deadline, instead of sleeping."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return
+        if time.monotonic() >= deadline:
+            pytest.fail(f"{what} did not come true within {limit_seconds} s")
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def wait_until() -> WaitUntil:
     """Waits for a condition, with a deadline, instead of sleeping."""
-
-    async def wait(
-        condition: Callable[[], Any], limit_seconds: float = 10.0, what: str = "condition"
-    ) -> None:
-        deadline = time.monotonic() + limit_seconds
-        while True:
-            result = condition()
-            if asyncio.iscoroutine(result):
-                result = await result
-            if result:
-                return
-            if time.monotonic() >= deadline:
-                pytest.fail(f"{what} did not come true within {limit_seconds} s")
-            await asyncio.sleep(0.01)
-
-    return wait
+    return until

@@ -3,6 +3,8 @@
     python -m benchmarks.peers.driver --url URL --bootstrap-servers HOST:PORT --pid PID --seconds 3 \
         (--in-flight 100 | --rate 300)
 
+`--url` and `--pid` name one process or several, with commas: then they get the requests by turns.
+
 Closed: so many requests are always between their sending and their callback. Open: so many a second begin at
 even distances, whatever comes back. What is counted are the callbacks that come between the warm-up and the
 end, so that slow ones are not left out; then no more is sent and the rest is waited for.
@@ -87,8 +89,8 @@ class Callbacks(threading.Thread):
 class Load:
     """Requests under way, and how long those took whose callbacks came while it was measured."""
 
-    def __init__(self, poster: Poster) -> None:
-        self._poster = poster
+    def __init__(self, posters: Sequence[Poster]) -> None:
+        self._posters = posters
         self._bodies = EssayBodies(BodyOptions(run_id=uuid4().hex, callback_topics=(TOPIC,)))
         self._number = 0
         self._under_way: dict[bytes, float] = {}
@@ -115,7 +117,8 @@ class Load:
         key = body.correlation_id.encode()
         self._under_way[key] = intended
         self._none_left.clear()
-        self._poster.post(b"", body.content, partial(self._answered, key))
+        poster = self._posters[self._number % len(self._posters)]
+        poster.post(b"", body.content, partial(self._answered, key))
 
     def take(self, keys: Sequence[bytes]) -> None:
         """Callbacks came."""
@@ -154,9 +157,10 @@ class Load:
 async def drive(options: argparse.Namespace) -> Sample:
     """Warms up, measures, waits for the rest."""
     headers = {"content-type": "application/json"}
-    target = Target.parse(f"{options.url}/api/v1/comparison")
-    poster = Poster(target, PostLimits(max_connections=MAX_CONNECTIONS), headers)
-    load = Load(poster)
+    urls, pids = options.url.split(","), [int(pid) for pid in options.pid.split(",")]
+    limits = PostLimits(max_connections=MAX_CONNECTIONS // len(urls))
+    posters = [Poster(Target.parse(f"{url}/api/v1/comparison"), limits, headers) for url in urls]
+    load = Load(posters)
     Callbacks(options.bootstrap_servers, load).start()
     load.send(time.monotonic())
     await load.finish(PROBE_LIMIT_SECONDS)  # a consumer group may take seconds to form
@@ -168,11 +172,12 @@ async def drive(options: argparse.Namespace) -> Sample:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(send_all(load, options, end))
         await asyncio.sleep(begin - time.monotonic())
-        cpu = read_cpu_seconds(options.pid)
+        cpu = sum(map(read_cpu_seconds, pids))
         await asyncio.sleep(end - time.monotonic())
-        cpu = read_cpu_seconds(options.pid) - cpu
+        cpu = sum(map(read_cpu_seconds, pids)) - cpu
     await load.finish(REST_LIMIT_SECONDS)
-    await poster.close()
+    for poster in posters:
+        await poster.close()
     return summarize(load, options.seconds, cpu)
 
 
@@ -216,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", required=True)
     parser.add_argument("--bootstrap-servers", required=True)
-    parser.add_argument("--pid", type=int, required=True, help="whose CPU time is read")
+    parser.add_argument("--pid", required=True, help="whose CPU time is read")
     parser.add_argument("--seconds", type=float, default=3.0)
     load = parser.add_mutually_exclusive_group(required=True)
     load.add_argument("--in-flight", type=int)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.peers.floor import Front, write_receipt
 from benchmarks.peers.process import announce, bind, end_with_parent
 from benchmarks.peers.work import Judge, accept, open_judge, open_producer
-from service.queues.sqlite_file import SqliteFile, Statement
+from service.queues.sqlite.file import SqliteFile, Statement
 
 PUT = (
     "INSERT INTO request "

@@ -22,6 +22,11 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def read_option(name: str, default: float) -> float:
+    """The number that follows an option on the command line."""
+    return float(sys.argv[sys.argv.index(name) + 1]) if name in sys.argv else default
+
+
 def bind() -> socket.socket:
     """A listener on a free port of this machine."""
     listener = socket.socket()

@@ -1,4 +1,7 @@
-"""A provider that costs next to nothing: OpenAI's shape, the same bytes 50 ms after each request."""
+"""A provider that costs next to nothing: OpenAI's shape, the same bytes 50 ms after each request.
+
+python -m benchmarks.peers.provider [--latency-ms 200]
+"""
 
 import asyncio
 import json
@@ -7,7 +10,7 @@ import os
 import orjson
 import uvloop
 
-from benchmarks.peers.process import bind, end_with_parent
+from benchmarks.peers.process import bind, end_with_parent, read_option
 from benchmarks.transports import ANSWER_LATENCY_SECONDS, Stub
 
 MODEL = "gpt-4o-mini"
@@ -36,6 +39,8 @@ ANSWER = (
 class Provider(Stub):
     """Answers as a chat completion does."""
 
+    latency_seconds = float(read_option("--latency-ms", ANSWER_LATENCY_SECONDS * 1000)) / 1000
+
     def _answer(self) -> None:
         if not self._transport.is_closing():
             self._transport.write(ANSWER)
@@ -47,7 +52,7 @@ async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(Provider, sock=listener)
         ready = {
             "base_url": f"http://127.0.0.1:{listener.getsockname()[1]}/v1",
-            "latency_seconds": ANSWER_LATENCY_SECONDS,
+            "latency_seconds": Provider.latency_seconds,
             "pid": os.getpid(),
         }
         print(json.dumps(ready), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +10,25 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from llmctl.client.kafka import ask, close, connect, name_near
+from llmctl.client.kafka import (
+    REQUEST_LIMIT_SECONDS,
+    ask,
+    client_options,
+    close,
+    connect,
+    name_near,
+    refuse_broker,
+)
 from llmctl.client.topics import read_topics
 from llmctl.exits import UsageProblem
 from service.contracts.codec import open_envelope, read_header
+from service.contracts.enums import ProcessingEvent
 from service.contracts.events import ComparisonResultEnvelope
+from simulator.kafka_address import KafkaAddress
 
 FETCH_WAIT_MILLISECONDS = 50  # the embedded broker does not wake a waiting fetch
 MAX_BATCH_RECORDS = 500
+STANDING_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,73 +64,96 @@ class CallbackRecord:
 class CallbackStream:
     """Records as they arrive, in the order of their timestamps within each batch."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, bootstrap_servers: str, since_milliseconds: int) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, kafka: KafkaAddress, since_milliseconds: int) -> None:
         self._consumer = consumer
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._since_milliseconds = since_milliseconds
 
     async def read(self, wait_seconds: float) -> tuple[CallbackRecord, ...]:
         """What has arrived, waiting at most so long for the first; empty where nothing came."""
         batches: Mapping[Any, Sequence[Any]] = await ask(
             self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=MAX_BATCH_RECORDS),
-            self._bootstrap_servers,
+            self._kafka,
         )
         found = [record for batch in batches.values() for record in batch]
         found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
-        return tuple(_read_record(each) for each in found if each.timestamp >= self._since_milliseconds)
+        return tuple(read_record(each) for each in found if each.timestamp >= self._since_milliseconds)
+
+    async def read_standing(self) -> AsyncIterator[tuple[CallbackRecord, ...]]:
+        """What stands there now, batch by batch; ends at the ends that the partitions have at this moment.
+
+        Unreachable where nothing more comes although the end is not reached.
+        """
+        ends: Mapping[TopicPartition, int] = await ask(
+            self._consumer.end_offsets(self._consumer.assignment()), self._kafka
+        )
+        missing, moved = await self._measure_way(ends), time.monotonic()
+        while missing:
+            batch = await self.read(STANDING_WAIT_SECONDS)
+            before, missing = missing, await self._measure_way(ends)
+            if missing < before:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > REQUEST_LIMIT_SECONDS:
+                raise refuse_broker(self._kafka)
+            yield tuple(
+                each for each in batch if each.offset < ends[TopicPartition(each.topic, each.partition)]
+            )
+
+    async def _measure_way(self, ends: Mapping[TopicPartition, int]) -> int:
+        """How many offsets are still to be read up to these ends."""
+        return sum([max(0, end - await self._find_position(place)) for place, end in ends.items()])
+
+    async def _find_position(self, place: TopicPartition) -> int:
+        position: int = await ask(self._consumer.position(place), self._kafka)
+        return position
 
 
 @asynccontextmanager
 async def open_callbacks(
-    bootstrap_servers: str, topics: Sequence[str], start: Start | None = None
+    kafka: KafkaAddress, topics: Sequence[str], start: Start | None = None
 ) -> AsyncIterator[CallbackStream]:
     """A stream whose position is fixed when this returns; UsageProblem for a topic that does not exist."""
     where = start or Start()
-    existing = await read_topics(bootstrap_servers)
+    existing = await read_topics(kafka)
     for topic in topics:
         if topic not in existing:
-            raise UsageProblem(
-                f"There is no topic {topic!r} at {bootstrap_servers}; {name_near(topic, list(existing))}"
-            )
+            raise UsageProblem(f"There is no topic {topic!r} at {kafka}; {name_near(topic, list(existing))}")
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+        **client_options(kafka),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # what retention removed while reading is skipped, what is left is read
         fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
+        isolation_level="read_committed",  # what a transaction took back was never said
     )
     try:
-        await connect(consumer.start(), bootstrap_servers)
+        await connect(consumer.start(), kafka)
         partitions = [
             TopicPartition(topic, number)
             for topic in dict.fromkeys(topics)
             for number in range(existing[topic].partitions)
         ]
         consumer.assign(partitions)
-        for partition, offset in (
-            await _find_positions(consumer, bootstrap_servers, partitions, where)
-        ).items():
+        for partition, offset in (await _find_positions(consumer, kafka, partitions, where)).items():
             consumer.seek(partition, offset)
-        yield CallbackStream(consumer, bootstrap_servers, where.since_milliseconds or 0)
+        yield CallbackStream(consumer, kafka, where.since_milliseconds or 0)
     finally:
         await close(consumer.stop())
 
 
 async def _find_positions(
-    consumer: AIOKafkaConsumer, servers: str, partitions: Sequence[TopicPartition], start: Start
+    consumer: AIOKafkaConsumer, kafka: KafkaAddress, partitions: Sequence[TopicPartition], start: Start
 ) -> dict[TopicPartition, int]:
-    ends: dict[TopicPartition, int] = await ask(consumer.end_offsets(partitions), servers)
+    ends: dict[TopicPartition, int] = await ask(consumer.end_offsets(partitions), kafka)
     if not start.from_beginning and start.since_milliseconds is None:
         return ends
-    beginnings: dict[TopicPartition, int] = await ask(consumer.beginning_offsets(partitions), servers)
+    beginnings: dict[TopicPartition, int] = await ask(consumer.beginning_offsets(partitions), kafka)
     if start.since_milliseconds is None:
         return beginnings
-    found = await ask(
-        consumer.offsets_for_times(dict.fromkeys(partitions, start.since_milliseconds)), servers
-    )
+    found = await ask(consumer.offsets_for_times(dict.fromkeys(partitions, start.since_milliseconds)), kafka)
     known = {partition: place.offset for partition, place in found.items() if place is not None}
     if len(known) < len(partitions) and not await _can_seek_by_time(
-        consumer, servers, partitions, ends, beginnings
+        consumer, kafka, partitions, ends, beginnings
     ):
         return beginnings  # what is too old is left out while reading
     return {partition: known.get(partition, ends[partition]) for partition in partitions}
@@ -126,7 +161,7 @@ async def _find_positions(
 
 async def _can_seek_by_time(
     consumer: AIOKafkaConsumer,
-    servers: str,
+    kafka: KafkaAddress,
     partitions: Sequence[TopicPartition],
     ends: Mapping[TopicPartition, int],
     beginnings: Mapping[TopicPartition, int],
@@ -135,15 +170,18 @@ async def _can_seek_by_time(
     filled = [partition for partition in partitions if ends[partition] > beginnings[partition]]
     if not filled:
         return True
-    first = await ask(consumer.offsets_for_times(dict.fromkeys(filled, 0)), servers)
+    first = await ask(consumer.offsets_for_times(dict.fromkeys(filled, 0)), kafka)
     return all(place is not None for place in first.values())
 
 
-def _read_record(record: Any) -> CallbackRecord:
+def read_record(record: Any) -> CallbackRecord:
+    """What a record of the consumer says."""
     envelope: ComparisonResultEnvelope | None = None
     problem: str | None = None
     if record.value is None:
         problem = "the record has no value"
+    elif read_header(record.headers, "event_type") == ProcessingEvent.LLM_USAGE:
+        problem = "it tells usage and is no callback; `llmctl usage` adds such events up"
     else:
         try:
             envelope = open_envelope(record.value)

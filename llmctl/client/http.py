@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from llmctl.exits import Failed, Unreachable
+from llmctl.masking import mask_url
 
 MAX_CONNECTIONS = 20
 IDLE_LIMIT_SECONDS = 2.0  # shorter than servers keep an idle connection, so that none is used as it closes
@@ -67,15 +68,17 @@ def read_refusal(answer: httpx.Response, url: str) -> Refused:
 def refuse_service(url: str) -> Unreachable:
     """The error that says that nobody answers there, and what to do about it."""
     return Unreachable(
-        f"No service answers at {url}; start one with `llmctl up`, or name another with --url."
+        f"No service answers at {mask_url(url)}; start one with `llmctl up`, or name another with --url."
     )
 
 
 def refuse_silence(url: str) -> Unreachable:
     """The error that says that somebody is there and does not answer."""
-    return Unreachable(f"The service at {url} gave no answer in {ANSWER_LIMIT_SECONDS:g} s; look at its log.")
+    return Unreachable(
+        f"The service at {mask_url(url)} gave no answer in {ANSWER_LIMIT_SECONDS:g} s; look at its log."
+    )
 
 
 def refuse_stranger(url: str, status: int) -> Failed:
     """The error that says that what answers there speaks another language."""
-    return Failed(f"What answers at {url} is not this service (HTTP {status}); check --url.")
+    return Failed(f"What answers at {mask_url(url)} is not this service (HTTP {status}); check --url.")

@@ -19,7 +19,8 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 
-from llmctl.client.kafka import ask, close, connect, open_admin
+from llmctl.client.kafka import ask, client_options, close, connect, open_admin
+from simulator.kafka_address import KafkaAddress
 
 MAX_GROUPS = 200
 """Of more groups only so many are asked for their offsets, the first by name."""
@@ -101,11 +102,15 @@ class TopicsReader:
     """Reads again and again over the same connections; raises as `llmctl.client.kafka.ask` does."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, servers: str, topics: Sequence[str]
+        self,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        kafka: KafkaAddress,
+        topics: Sequence[str],
     ) -> None:
         self._consumer = consumer
         self._admin = admin
-        self._servers = servers
+        self._kafka = kafka
         self._topics = frozenset(topics)
 
     async def read(self) -> TopicsReport:
@@ -114,15 +119,15 @@ class TopicsReader:
         if not places:
             return TopicsReport((), (), None)
         self._learn(places)
-        begins = await ask(self._consumer.beginning_offsets(places), self._servers)
-        ends = await ask(self._consumer.end_offsets(places), self._servers)
+        begins = await ask(self._consumer.beginning_offsets(places), self._kafka)
+        ends = await ask(self._consumer.end_offsets(places), self._kafka)
         topics = make_topics(begins, ends)
-        groups, problem = await ask(self._try_groups(topics, places), self._servers)
+        groups, problem = await ask(self._try_groups(topics, places), self._kafka)
         return TopicsReport(topics, groups, problem)
 
     async def _find_places(self) -> list[TopicPartition]:
         """The partitions of the topics that exist. Asks for all topics: asking for one would create it."""
-        described = await ask(self._admin.describe_topics(), self._servers)
+        described = await ask(self._admin.describe_topics(), self._kafka)
         return sorted(
             TopicPartition(topic["topic"], partition["partition"])
             for topic in described
@@ -281,12 +286,12 @@ def _sum_lag(topic: TopicEnds, committed: Mapping[int, int]) -> int:
 
 
 @asynccontextmanager
-async def open_topics_reader(bootstrap_servers: str, topics: Sequence[str]) -> AsyncIterator[TopicsReader]:
+async def open_topics_reader(kafka: KafkaAddress, topics: Sequence[str]) -> AsyncIterator[TopicsReader]:
     """A reader of these topics; Unreachable where no broker answers."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client_options(kafka), group_id=None, enable_auto_commit=False)
     try:
-        await connect(consumer.start(), bootstrap_servers)
-        async with open_admin(bootstrap_servers) as admin:
-            yield TopicsReader(consumer, admin, bootstrap_servers, topics)
+        await connect(consumer.start(), kafka)
+        async with open_admin(kafka) as admin:
+            yield TopicsReader(consumer, admin, kafka, topics)
     finally:
         await close(consumer.stop())

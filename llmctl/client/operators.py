@@ -19,6 +19,9 @@ RESUME_PATH = "/admin/v1/resume"
 PROVIDERS_PATH = "/admin/v1/providers"
 UNDELIVERED_PATH = "/admin/v1/undelivered"
 RESEND_PATH = "/admin/v1/undelivered/resend"
+USAGE_PATH = "/admin/v1/usage"
+LOG_LEVEL_PATH = "/admin/v1/log-level"
+JOURNAL_PATH = "/admin/v1/journal"
 RESENT_AT_ONCE = 1000
 """The service takes no more ids in one order."""
 
@@ -130,6 +133,14 @@ class UndeliveredPage:
 
 
 @dataclass(frozen=True)
+class LogLevel:
+    """From which level on the service logs, and for how long still; None is until it is changed."""
+
+    level: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
 class Resent:
     """How many callbacks are on their way again, and which of those named were not parked."""
 
@@ -201,6 +212,43 @@ class OperatorClient:
         try:
             return Resent(int(document["resent"]), tuple(str(each) for each in document["not_parked"]))
         except (ValueError, KeyError, TypeError):
+            raise refuse_stranger(self._url, status) from None
+
+    async def read_journal(self, page_size: int) -> AsyncIterator[Mapping[str, Any]]:
+        """Every entry of the service's journal of what it called back, oldest first, page by page."""
+        query: dict[str, str | int] = {"limit": page_size}
+        while True:
+            document, status = await self._exchange("GET", JOURNAL_PATH, query=query)
+            try:
+                entries, following = list(document["items"]), document["next"]
+            except (KeyError, TypeError):
+                raise refuse_stranger(self._url, status) from None
+            for entry in entries:
+                yield entry
+            if following is None:
+                return
+            query["after"] = str(following)
+
+    async def read_usage(self, days: int) -> Mapping[str, Any]:
+        """What calls have used today (UTC) and on the days before it, so many together."""
+        document, status = await self._exchange("GET", USAGE_PATH, query={"days": days})
+        if not isinstance(document, dict) or not {"rows", "limits", "today_usd"} <= document.keys():
+            raise refuse_stranger(self._url, status)
+        return document
+
+    async def read_log_level(self) -> LogLevel:
+        """From which level on the service logs."""
+        return await self._ask_log_level("GET", None)
+
+    async def change_log_level(self, level: str, seconds: float | None) -> LogLevel:
+        """Has it log from this level on, for so long or, with None, until it is changed again."""
+        return await self._ask_log_level("PUT", {"level": level, "seconds": seconds})
+
+    async def _ask_log_level(self, method: str, order: dict[str, Any] | None) -> LogLevel:
+        document, status = await self._exchange(method, LOG_LEVEL_PATH, order)
+        try:
+            return LogLevel(str(document["level"]), document["seconds_left"])
+        except (KeyError, TypeError):
             raise refuse_stranger(self._url, status) from None
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> DrainStatus:

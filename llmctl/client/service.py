@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from uuid import uuid4
 
 import httpx
@@ -18,52 +20,95 @@ from llmctl.client.http import (
     refuse_silence,
     refuse_stranger,
 )
+from llmctl.client.patience import Patience
 from llmctl.exits import Unreachable
+from llmctl.masking import mask_url
+from llmctl.tracing import NoTracer, Tracer
 from service.contracts.requests import LLMQueuedResponse
 
-MAX_RETRY_PAUSE_SECONDS = 10.0
 DEFAULT_RETRY_PAUSE_SECONDS = 1.0
+LEAST_RETRY_PAUSE_SECONDS = 0.05
 RESEND_LIMIT_SECONDS = 10.0
 """So long at least a request is sent again whose answer was lost: it may have been accepted."""
 RESEND_PAUSE_SECONDS = 0.25
 SUBMIT_PATH = "/api/v1/comparison"
+FULL, AWAY = "service takes none", "service is away"
 _LOST_ANSWER = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ReadTimeout, httpx.WriteTimeout)
+
+_GATEWAYS = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
+"""What a load balancer says of a service that broke off or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Why an attempt is to be made again."""
+
+    why: str
+    pause_seconds: float
+    answered: bool
+    in_doubt: bool
+    """The request may have been accepted."""
 
 
 class ServiceClient:
     """Sends comparisons; every method raises Unreachable where no service answers."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, tracer: Tracer | None = None) -> None:
         self._client = client
         self._url = url
+        self._tracer = tracer or NoTracer()
 
-    async def submit(self, body: bytes, *, retry_limit_seconds: float = 0.0) -> LLMQueuedResponse | Refused:
-        """Hands in one comparison, and again under the same key where that may help, for at most so long.
+    async def submit(
+        self, body: bytes, *, key: str | None = None, patience: Patience | None = None
+    ) -> LLMQueuedResponse | Refused:
+        """Hands in one comparison, and again under the same key where that may help, as far as patience goes.
 
         A 503 is tried again as `Retry-After` says. A connection that broke before the answer came leaves it
-        open whether the request was accepted; sent again with its key, it is accepted once.
+        open whether the request was accepted; sent again with its key, it is accepted once. A service that
+        has answered before and is gone is waited for. A Refused with 503 means that patience is at its end.
         """
-        headers = {"content-type": "application/json", "idempotency-key": str(uuid4())}
-        begun = time.monotonic()
-        limit_seconds = retry_limit_seconds
+        with self._tracer.submitting() as traceparent:
+            headers = {"content-type": "application/json", "idempotency-key": key or str(uuid4())}
+            if traceparent is not None:
+                headers["traceparent"] = traceparent
+            return await self._submit(body, headers, patience or Patience())
+
+    async def _submit(
+        self, body: bytes, headers: Mapping[str, str], shared: Patience
+    ) -> LLMQueuedResponse | Refused:
         in_doubt = False
         while True:
-            try:
-                answer = await self._client.post(SUBMIT_PATH, content=body, headers=headers)
-            except httpx.TransportError as problem:
-                in_doubt = in_doubt or (isinstance(problem, _LOST_ANSWER) and not _never_sent(problem))
-                limit_seconds = max(limit_seconds, RESEND_LIMIT_SECONDS)
-                pause_seconds = RESEND_PAUSE_SECONDS
-                if not in_doubt or time.monotonic() + pause_seconds > begun + limit_seconds:
-                    raise self._explain(problem, in_doubt=in_doubt) from problem
-            else:
-                pause_seconds = _read_retry_after(answer.headers.get("retry-after"))
-                full = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-                if not full or time.monotonic() + pause_seconds > begun + limit_seconds:
-                    if full and in_doubt:  # it says nothing about the one before
-                        raise _refuse_doubt(self._url)
-                    return self._read(answer)
-            await asyncio.sleep(pause_seconds)
+            async with shared.turn():
+                begun_at = time.monotonic()
+                got = await self._post(body, headers)
+                trouble = _find_trouble(got)
+                if trouble is None:
+                    assert isinstance(got, httpx.Response)
+                    shared.open()
+                    return self._read(got)
+                in_doubt = in_doubt or trouble.in_doubt
+                shared.heard = shared.heard or trouble.answered
+                if not (in_doubt or shared.heard) or not shared.bear(
+                    trouble.why,
+                    trouble.pause_seconds,
+                    begun_at,
+                    at_least_seconds=RESEND_LIMIT_SECONDS if in_doubt else 0.0,
+                ):
+                    return self._give_up(got, in_doubt=in_doubt)
+
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response | httpx.TransportError:
+        try:
+            return await self._client.post(SUBMIT_PATH, content=body, headers=headers)
+        except httpx.TransportError as problem:
+            return problem
+
+    def _give_up(self, got: httpx.Response | httpx.TransportError, *, in_doubt: bool) -> Refused:
+        if isinstance(got, httpx.TransportError):
+            raise self._explain(got, in_doubt=in_doubt) from got
+        refused = read_refusal(got, self._url)
+        if in_doubt:  # a refusal says nothing about the attempt before
+            raise _refuse_doubt(self._url)
+        return refused
 
     def _explain(self, problem: httpx.TransportError, *, in_doubt: bool) -> Unreachable:
         if not in_doubt and _never_sent(problem):
@@ -82,15 +127,29 @@ class ServiceClient:
 
 
 @asynccontextmanager
-async def open_service(url: str, token: str | None = None) -> AsyncIterator[ServiceClient]:
-    """A client of the service at `url`; nothing is sent yet."""
+async def open_service(
+    url: str, token: str | None = None, tracer: Tracer | None = None
+) -> AsyncIterator[ServiceClient]:
+    """A client of the service at `url`; nothing is sent yet. What it sends is told to the tracer."""
     async with open_http(url, token) as client:
-        yield ServiceClient(client, url)
+        yield ServiceClient(client, url, tracer)
+
+
+def _find_trouble(got: httpx.Response | httpx.TransportError) -> _Trouble | None:
+    """What speaks for another attempt; None where the answer is final."""
+    if isinstance(got, httpx.TransportError):
+        lost = isinstance(got, _LOST_ANSWER) and not _never_sent(got)
+        return _Trouble(AWAY, RESEND_PAUSE_SECONDS, answered=False, in_doubt=lost)
+    if got.status_code in _GATEWAYS:
+        return _Trouble(AWAY, RESEND_PAUSE_SECONDS, answered=False, in_doubt=True)
+    if got.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return _Trouble(FULL, _read_pause(got.headers), answered=True, in_doubt=False)
+    return None
 
 
 def _refuse_doubt(url: str) -> Unreachable:
     return Unreachable(
-        f"The connection to {url} broke before an answer came, and asking again brought none; "
+        f"The connection to {mask_url(url)} broke before an answer came, and asking again brought none; "
         "whether that request was accepted is unknown."
     )
 
@@ -99,9 +158,15 @@ def _never_sent(problem: httpx.TransportError) -> bool:
     return isinstance(problem, httpx.ConnectError | httpx.ConnectTimeout)
 
 
-def _read_retry_after(text: str | None) -> float:
+def _read_pause(headers: httpx.Headers) -> float:
+    """The seconds of `Retry-After`, which says either them or a date (RFC 9110, 10.2.3)."""
+    said = headers.get("retry-after", "")
     try:
-        seconds = float(text or DEFAULT_RETRY_PAUSE_SECONDS)
-    except ValueError:  # a date: its clock is not ours
-        seconds = DEFAULT_RETRY_PAUSE_SECONDS
-    return min(max(seconds, 0.05), MAX_RETRY_PAUSE_SECONDS)
+        seconds = float(said)
+    except ValueError:
+        try:  # by the service's own clock, not by ours
+            then, now = (parsedate_to_datetime(text) for text in (said, headers.get("date", "")))
+            seconds = (then - now).total_seconds()
+        except (ValueError, TypeError):
+            seconds = DEFAULT_RETRY_PAUSE_SECONDS
+    return max(seconds, LEAST_RETRY_PAUSE_SECONDS) if isfinite(seconds) else DEFAULT_RETRY_PAUSE_SECONDS

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 )
 
 from llmctl.client.kafka import CONNECT_LIMIT_SECONDS, REQUEST_LIMIT_SECONDS, refuse_broker
+from simulator.kafka_address import KafkaAddress
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,22 @@ class TopicChange:
     """Settings to set; all others stay as they are."""
 
 
-async def apply_changes(bootstrap_servers: str, changes: Sequence[TopicChange]) -> dict[str, str]:
+async def apply_changes(kafka: KafkaAddress, changes: Sequence[TopicChange]) -> dict[str, str]:
     """Makes the changes; the reason for each topic of which not all were made. Unreachable: no broker.
 
     By librdkafka's admin client, which sets single settings (IncrementalAlterConfigs, KIP-339).
     aiokafka knows only the older request, and that one takes back every setting that it does not name.
     """
-    return await asyncio.to_thread(_apply, bootstrap_servers, changes)
+    return await asyncio.to_thread(_apply, kafka, changes)
 
 
-def _apply(bootstrap_servers: str, changes: Sequence[TopicChange]) -> dict[str, str]:
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+def _apply(kafka: KafkaAddress, changes: Sequence[TopicChange]) -> dict[str, str]:
+    admin = AdminClient({**kafka.for_librdkafka(), "log_level": 0})
     limits = {"request_timeout": REQUEST_LIMIT_SECONDS}
     try:
         admin.list_topics(timeout=CONNECT_LIMIT_SECONDS)
     except KafkaException as problem:
-        raise refuse_broker(bootstrap_servers) from problem
+        raise refuse_broker(kafka) from problem
     grown = [NewPartitions(change.name, change.partitions) for change in changes if change.partitions]
     set_anew = [_set_anew(change) for change in changes if change.config]
     asked: list[tuple[str, Future[Any]]] = []
@@ -63,7 +64,7 @@ def _apply(bootstrap_servers: str, changes: Sequence[TopicChange]) -> dict[str, 
         except KafkaException as problem:
             failures[name] = _read_reason(problem)
         except TimeoutError as problem:  # not even the client says so: its own limit is shorter
-            raise refuse_broker(bootstrap_servers) from problem
+            raise refuse_broker(kafka) from problem
     return failures
 
 

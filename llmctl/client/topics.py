@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,6 +14,7 @@ from llmctl.client.kafka import ask, open_admin
 from llmctl.client.topic_changes import TopicChange, apply_changes
 from llmctl.exits import Failed, UsageProblem
 from simulator.broker.control import BrokerControl, ControlError, TopicSpec, find_control
+from simulator.kafka_address import KafkaAddress
 
 DEFAULT_PARTITIONS = 3
 WANTED_REPLICAS = 3
@@ -38,6 +39,8 @@ class TopicWish:
     partitions: int | None = None
     replication_factor: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
+    of_queue: bool = False
+    """Of three copies two must be in sync; and a broker that keeps no settings may do without them."""
 
 
 @dataclass(frozen=True)
@@ -54,48 +57,47 @@ class TopicOutcome:
     notes: tuple[str, ...] = ()
 
 
-async def read_topics(bootstrap_servers: str) -> dict[str, TopicFacts]:
+async def read_topics(kafka: KafkaAddress) -> dict[str, TopicFacts]:
     """Every topic that is not Kafka's own, by name. Asks for all: asking for one would create it."""
-    async with open_admin(bootstrap_servers) as admin:
-        return await _read_all(admin, bootstrap_servers)
+    async with open_admin(kafka) as admin:
+        return await _read_all(admin, kafka)
 
 
-async def describe_topics(bootstrap_servers: str, names: Sequence[str]) -> dict[str, TopicFacts]:
+async def describe_topics(kafka: KafkaAddress, names: Sequence[str]) -> dict[str, TopicFacts]:
     """The same for some topics, with what was set for each; names that do not exist are left out."""
-    embedded = await find_embedded(bootstrap_servers) is not None
-    async with open_admin(bootstrap_servers) as admin:
-        existing = await _read_all(admin, bootstrap_servers)
+    embedded = await find_embedded(kafka) is not None
+    async with open_admin(kafka) as admin:
+        existing = await _read_all(admin, kafka)
         wanted = {name: existing[name] for name in names if name in existing}
         if embedded or not wanted:
             return wanted
-        return await _read_configs(admin, bootstrap_servers, wanted)
+        return await _read_configs(admin, kafka, wanted)
 
 
 async def bootstrap_topics(
-    bootstrap_servers: str, wishes: Sequence[TopicWish], *, dry_run: bool = False, apply: bool = False
+    kafka: KafkaAddress, wishes: Sequence[TopicWish], *, dry_run: bool = False, apply: bool = False
 ) -> tuple[TopicOutcome, ...]:
     """Creates what is missing, reads back what is there, and says what differs.
 
     A topic that stands is changed only with `apply`, and then as far as no record is lost by it.
     """
-    control = await find_embedded(bootstrap_servers)
+    control = await find_embedded(kafka)
     if control is not None:
+        wishes = [replace(wish, config={}) if wish.of_queue else wish for wish in wishes]
         _refuse_what_embedded_lacks(wishes, apply=apply)
-    existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+    existing = await describe_topics(kafka, [wish.name for wish in wishes])
     missing = [wish for wish in wishes if wish.name not in existing]
     failures: dict[str, str] = {}
     if missing and not dry_run:
         failures = await (
-            _create_embedded(control, missing)
-            if control is not None
-            else _create_over_wire(bootstrap_servers, missing)
+            _create_embedded(control, missing) if control is not None else _create_over_wire(kafka, missing)
         )
-        existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+        existing = await describe_topics(kafka, [wish.name for wish in wishes])
     done = dict.fromkeys((wish.name for wish in missing), "created")
     changes = _plan_changes(wishes, existing, done) if apply else []
     if changes and not dry_run:
-        failures |= await apply_changes(bootstrap_servers, changes)
-        existing = await describe_topics(bootstrap_servers, [wish.name for wish in wishes])
+        failures |= await apply_changes(kafka, changes)
+        existing = await describe_topics(kafka, [wish.name for wish in wishes])
     done |= dict.fromkeys((change.name for change in changes), "would change" if dry_run else "changed")
     return tuple(
         _judge(wish, existing.get(wish.name), failures.get(wish.name), done.get(wish.name), dry_run=dry_run)
@@ -120,10 +122,10 @@ def _plan_changes(
     return changes
 
 
-async def find_embedded(bootstrap_servers: str) -> BrokerControl | None:
+async def find_embedded(kafka: KafkaAddress) -> BrokerControl | None:
     """The control of the embedded broker at this address, None for any other Kafka."""
     try:
-        return await find_control(bootstrap_servers)
+        return await find_control(kafka.servers)
     except ControlError as problem:
         raise Failed(str(problem)) from problem
 
@@ -148,21 +150,26 @@ async def _create_embedded(control: BrokerControl, wishes: Sequence[TopicWish]) 
     return failures
 
 
-async def _create_over_wire(bootstrap_servers: str, wishes: Sequence[TopicWish]) -> dict[str, str]:
-    async with open_admin(bootstrap_servers) as admin:
-        cluster = await ask(admin.describe_cluster(), bootstrap_servers)
+async def _create_over_wire(kafka: KafkaAddress, wishes: Sequence[TopicWish]) -> dict[str, str]:
+    async with open_admin(kafka) as admin:
+        cluster = await ask(admin.describe_cluster(), kafka)
         replicas = min(WANTED_REPLICAS, len(cluster["brokers"]))
         topics = [
             NewTopic(
                 wish.name,
                 wish.partitions or DEFAULT_PARTITIONS,
                 wish.replication_factor or replicas,
-                topic_configs=dict(wish.config),
+                topic_configs=_choose_config(wish, wish.replication_factor or replicas),
             )
             for wish in wishes
         ]
-        answer = await ask(admin.create_topics(topics), bootstrap_servers)
+        answer = await ask(admin.create_topics(topics), kafka)
     return _read_refusals(answer.to_object()["topic_errors"])
+
+
+def _choose_config(wish: TopicWish, replicas: int) -> dict[str, str]:
+    in_sync = {"min.insync.replicas": "2"} if wish.of_queue and replicas >= WANTED_REPLICAS else {}
+    return {**in_sync, **wish.config}
 
 
 def _read_refusals(errors: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -209,8 +216,8 @@ def _find_differences(wish: TopicWish, facts: TopicFacts) -> list[str]:
     return found
 
 
-async def _read_all(admin: AIOKafkaAdminClient, bootstrap_servers: str) -> dict[str, TopicFacts]:
-    described = await ask(admin.describe_topics(), bootstrap_servers)
+async def _read_all(admin: AIOKafkaAdminClient, kafka: KafkaAddress) -> dict[str, TopicFacts]:
+    described = await ask(admin.describe_topics(), kafka)
     return {
         topic["topic"]: TopicFacts(
             topic["topic"],
@@ -223,10 +230,10 @@ async def _read_all(admin: AIOKafkaAdminClient, bootstrap_servers: str) -> dict[
 
 
 async def _read_configs(
-    admin: AIOKafkaAdminClient, bootstrap_servers: str, topics: Mapping[str, TopicFacts]
+    admin: AIOKafkaAdminClient, kafka: KafkaAddress, topics: Mapping[str, TopicFacts]
 ) -> dict[str, TopicFacts]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
-    answers = await ask(admin.describe_configs(resources), bootstrap_servers)
+    answers = await ask(admin.describe_configs(resources), kafka)
     described = dict(topics)
     for answer in answers:
         for resource in answer.to_object()["resources"]:

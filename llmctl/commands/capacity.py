@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import OutputForm, reading
+from llmctl.completion import complete_scenarios
 from llmctl.render.terminal import open_terminal
 from simulator.quantities import parse_duration
 
@@ -61,6 +62,7 @@ def capacity(
         typer.Option(
             metavar="NAME",
             help="Or all of this as the fake provider has it (default: realistic).",
+            autocompletion=complete_scenarios,
             rich_help_panel=PROVIDER,
         ),
     ] = None,

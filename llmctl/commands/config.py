@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import OutputForm, find_config, find_settings, find_spoken
+from llmctl.completion import complete_contexts
 from llmctl.render.terminal import open_terminal
 
 app = typer.Typer(help="Contexts, and where each value comes from; secrets are masked.", no_args_is_help=True)
@@ -31,7 +32,12 @@ def contexts(context: typer.Context, output: OutputForm = None) -> None:
 @app.command("use")
 def use(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A context of the config file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A context of the config file.", autocompletion=complete_contexts
+        ),
+    ],
     output: OutputForm = None,
 ) -> None:
     """Make a context the current one; changes that one line of the file."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target, reading
-from llmctl.exits import Failed, Interrupted, UsageProblem
+from llmctl.commands.production import confirm_in_production, frame_production
+from llmctl.exits import Interrupted, UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
-from llmctl.targets import Target
 from simulator.quantities import parse_duration
 
 DEFAULT_TIMEOUT_SECONDS = 300.0
@@ -42,22 +41,17 @@ def drain(
     if resume:
         if timeout is not None or no_wait or until_empty:
             raise UsageProblem("--resume takes a drain back; it goes with no other option of drain.")
+        frame_production(target, terminal)
         run(resume_and_report(target, terminal))
         return
     seconds = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
     if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
         raise UsageProblem("--timeout must be more than 0 and at most 24h.")
     draining = Drain(DrainOrder(seconds, until_empty, wait=not no_wait), target, terminal)
-    if target.is_production and not yes:
-        _ask(target)
+    frame_production(target, terminal)
+    if not yes:
+        confirm_in_production(target, "Drain it?", order="drain it", declined="Nothing was drained.")
     try:
         run(draining.carry_out())
     except (KeyboardInterrupt, Interrupted):
         raise draining.explain_interruption() from None
-
-
-def _ask(target: Target) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageProblem(f"{target.url} is production: nobody can be asked here, so say --yes to drain it.")
-    if not typer.confirm(f"{target.url} is production. Drain it?", err=True):
-        raise Failed("Nothing was drained.")

@@ -11,6 +11,8 @@ from uuid import uuid4
 import typer
 
 from llmctl.commands.options import BootstrapServers, OutputForm, Token, Url, find_spoken, reading
+from llmctl.completion import complete_scenarios, complete_topics
+from llmctl.contexts import KAFKA_KEYS
 from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
@@ -85,7 +87,10 @@ def load(
     scenario: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|NAME", help="How the fake provider behaves (default: calm).", rich_help_panel=SYSTEM
+            metavar="FILE|NAME",
+            help="How the fake provider behaves (default: calm).",
+            rich_help_panel=SYSTEM,
+            autocompletion=complete_scenarios,
         ),
     ] = None,
     fault: Annotated[
@@ -101,6 +106,7 @@ def load(
         typer.Option(
             metavar="TOPIC",
             help="Callback topics, in turn (default: one of its own).",
+            autocompletion=complete_topics,
             rich_help_panel=SYSTEM,
         ),
     ] = None,
@@ -228,7 +234,8 @@ def find_running(
     """The system that was named in words, None for a stack of our own. A context alone names none: it may be
     production.
     """
-    spoken = {name: setting.value for name, setting in find_spoken(context).items()}
+    settings = find_spoken(context)
+    spoken = {name: setting.value for name, setting in settings.items()}
     url, servers = url or spoken.get("url"), bootstrap_servers or spoken.get("bootstrap_servers")
     if url is None and servers is None:
         return None
@@ -236,4 +243,7 @@ def find_running(
         raise UsageProblem(
             "A running system has both a service and a Kafka: name --url and --bootstrap-servers, or neither."
         )
-    return Target(url, servers, token or spoken.get("token"))
+    kafka_settings = {
+        name: each.value for name, each in settings.items() if name in KAFKA_KEYS and each.value
+    }
+    return Target(url, servers, token or spoken.get("token"), kafka_settings=kafka_settings)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import BootstrapServers, OutputForm, Token, Url, find_target, reading
+from llmctl.completion import complete_topics
 from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import Output, open_terminal
@@ -21,7 +22,11 @@ def monitor(
     context: typer.Context,
     topics: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC…]", help="Whose callbacks (default: the platform's topic)."),
+        typer.Argument(
+            metavar="TOPIC",
+            help="Whose callbacks (default: the platform's topic).",
+            autocompletion=complete_topics,
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print the figures of this moment and end.")] = False,
     alert: Annotated[
@@ -60,11 +65,7 @@ def monitor(
     token: Token = None,
     output: OutputForm = None,
 ) -> None:
-    """Watch a service live: queue, providers, callbacks as Kafka has them, alerts and advice.
-
-    Examples: `llmctl monitor --mock`, `llmctl monitor --once --output json`,
-    `llmctl monitor --alert 'e2e:p99 > 5s for 20s' --record today.llmrec`.
-    """
+    """Watch a service live: queue, providers, callbacks as Kafka has them, alerts and advice."""
     from llmctl.jobs.monitoring import (
         MonitorOrder,
         print_once,

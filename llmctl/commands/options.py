@@ -10,7 +10,7 @@ import typer
 from llmctl.contexts import ConfigFile, read_config
 from llmctl.exits import UsageProblem
 from llmctl.render.terminal import Output, open_terminal
-from llmctl.settings import OPTION, Setting, Settings, resolve
+from llmctl.settings import OPTION, Setting, Settings, read_kafka_variables, resolve
 from llmctl.targets import DEFAULT_BOOTSTRAP_SERVERS, DEFAULT_URL, Target
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def read_spoken(context: typer.Context) -> dict[str, Setting]:
             by_variable = source is not None and source.name == "ENVIRONMENT"
             origin = f"environment LLMCTL_{name.upper()}" if by_variable else OPTION
             spoken[name] = Setting(name, value, origin)
-    return spoken
+    return spoken | read_kafka_variables()
 
 
 def find_spoken(context: typer.Context) -> Mapping[str, Setting]:
@@ -79,7 +79,7 @@ def find_config() -> ConfigFile:
     file = read_config()
     if file.exposed:
         open_terminal().say(
-            f"{file.path} holds a token and others can read it; `chmod 600 {file.path}` keeps it yours.",
+            f"{file.path} holds a secret and others can read it; `chmod 600 {file.path}` keeps it yours.",
             "yellow",
         )
     return file

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target, reading
-from llmctl.exits import Failed, UsageProblem
+from llmctl.commands.production import confirm_in_production, frame_production
+from llmctl.completion import complete_providers
+from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
-from llmctl.targets import Target
 from simulator.quantities import parse_duration
 
 app = typer.Typer(
     help="The service's providers: how they stand, holding one, releasing it.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(metavar="PROVIDER", help="For example openai.")]
+Name = Annotated[
+    str, typer.Argument(metavar="PROVIDER", help="For example openai.", autocompletion=complete_providers)
+]
 
 
 @app.command("list")
@@ -53,9 +55,12 @@ def hold(
     if seconds == 0:
         raise UsageProblem("--for 0s holds nothing; name a longer time, or leave --for out.")
     target = find_target(context).override(url=url, token=token)
-    if target.is_production and not yes:
-        _ask(target, provider)
-    run(hold_and_report(provider, seconds, target, open_terminal(output)))
+    terminal = open_terminal(output)
+    frame_production(target, terminal)
+    if not yes:
+        question = f"Ask {provider} nothing from now on?"
+        confirm_in_production(target, question, order="hold it", declined="Nothing is held.")
+    run(hold_and_report(provider, seconds, target, terminal))
 
 
 @app.command()
@@ -66,11 +71,6 @@ def release(
     from llmctl.jobs.providers import release_and_report
 
     target = find_target(context).override(url=url, token=token)
-    run(release_and_report(provider, target, open_terminal(output)))
-
-
-def _ask(target: Target, provider: str) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageProblem(f"{target.url} is production: nobody can be asked here, so say --yes to hold it.")
-    if not typer.confirm(f"{target.url} is production. Ask {provider} nothing from now on?", err=True):
-        raise Failed("Nothing is held.")
+    terminal = open_terminal(output)
+    frame_production(target, terminal)
+    run(release_and_report(provider, target, terminal))

@@ -14,8 +14,10 @@ from llmctl.commands.compare import compare
 from llmctl.commands.load import load
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
 from llmctl.commands.sweep import sweep
+from llmctl.completion import complete_scenarios, complete_topics
 from llmctl.exits import Failed, Unreachable, UsageProblem
 from llmctl.loop import run
+from llmctl.misspellings import CommandGroup
 from llmctl.render.tables import cell
 from llmctl.render.terminal import Terminal, open_terminal
 from llmctl.targets import Target
@@ -36,14 +38,19 @@ app.command()(load)
 app.command()(sweep)
 app.command()(compare)
 app.command()(capacity)
-app.add_typer(broker, name="broker")
+app.add_typer(broker, name="broker", cls=CommandGroup)
 
 
 @app.command()
 def provider(
     port: Annotated[int, typer.Option(min=0, max=MAX_PORT, metavar="PORT", help="0 is any free one.")] = 8089,
     scenario: Annotated[
-        str, typer.Option(metavar="FILE|NAME", help="How it behaves: a preset, or a TOML file of yours.")
+        str,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="How it behaves: a preset, or a TOML file of yours.",
+            autocompletion=complete_scenarios,
+        ),
     ] = "calm",
 ) -> None:
     """Run a fake provider that judges real essays: OpenAI, Anthropic, Google and OpenRouter in one."""
@@ -115,7 +122,9 @@ def lose_acks(
 @broker.command("topic-error")
 def topic_error(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of this broker.")],
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", help="A topic of this broker.", autocompletion=complete_topics)
+    ],
     code: Annotated[
         str, typer.Argument(metavar="CODE|none", help="A Kafka error, by name or number; none ends it.")
     ],
@@ -171,11 +180,10 @@ async def _tell_broker(
     from simulator.broker.control import ControlError, find_control
 
     try:
-        control = await find_control(target.bootstrap_servers)
+        control = await find_control(target.kafka.servers)
         if control is None:
             raise Unreachable(
-                f"No embedded broker runs at {target.bootstrap_servers}; "
-                "start one with `llmctl simulate broker`."
+                f"No embedded broker runs at {target.kafka}; start one with `llmctl simulate broker`."
             )
         status = await action(control)
     except ControlError as problem:

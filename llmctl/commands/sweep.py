@@ -10,6 +10,7 @@ import typer
 
 from llmctl.commands.load import DEFAULT_QUIET_SECONDS, find_running
 from llmctl.commands.options import BootstrapServers, OutputForm, Token, Url, reading
+from llmctl.completion import complete_scenarios
 from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
@@ -44,7 +45,12 @@ def sweep(
     ] = None,
     precision: Annotated[int, typer.Option(min=1, max=100, metavar="PERCENT", help="How near to come.")] = 10,
     scenario: Annotated[
-        str | None, typer.Option(metavar="FILE|NAME", help="How the fake provider behaves (default: calm).")
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="How the fake provider behaves (default: calm).",
+            autocompletion=complete_scenarios,
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes that send.")] = 1,
     seed: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from llmctl.commands.options import BootstrapServers, OutputForm, find_target, reading
+from llmctl.completion import complete_topics
 from llmctl.exits import UsageProblem
 from llmctl.filters import Filter, parse_filter
 from llmctl.loop import run
@@ -18,7 +19,10 @@ from simulator.quantities import parse_duration
 def tail_callbacks(
     context: typer.Context,
     topics: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOPIC…]", help="(default: the platform's topic)")
+        list[str] | None,
+        typer.Argument(
+            metavar="TOPIC", help="(default: the platform's topic)", autocompletion=complete_topics
+        ),
     ] = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Also what stands there already.")
@@ -50,6 +54,12 @@ def tail_callbacks(
     all_runs: Annotated[
         bool, typer.Option("--all-runs", help="Also the records of simulated runs, left out otherwise.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check each: malformed, wrong key, copies, two answers; exit code 5 if any is."
+        ),
+    ] = False,
     bootstrap_servers: BootstrapServers = None,
     output: OutputForm = None,
 ) -> None:
@@ -64,7 +74,7 @@ def tail_callbacks(
         raise UsageProblem("--run shows one run and --all-runs every one; choose one.")
     start = Start(from_beginning, None if since is None else int((time.time() - since) * 1000))
     plan = TailPlan(
-        tuple(topics or PLATFORM_TOPICS), start, count, timeout, where or Filter(), run_id, all_runs
+        tuple(topics or PLATFORM_TOPICS), start, count, timeout, where or Filter(), run_id, all_runs, verify
     )
     target = find_target(context).override(bootstrap_servers=bootstrap_servers)
-    run(tail(plan, target.bootstrap_servers, open_terminal(output)))
+    run(tail(plan, target.kafka, open_terminal(output)))

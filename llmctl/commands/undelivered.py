@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from llmctl.commands.options import OutputForm, Token, Url, find_target
-from llmctl.exits import Failed, UsageProblem
+from llmctl.commands.production import confirm_in_production, frame_production
+from llmctl.completion import complete_topics
+from llmctl.exits import UsageProblem
 from llmctl.loop import run
 from llmctl.render.terminal import open_terminal
-from llmctl.targets import Target
 
 app = typer.Typer(
     help="Callbacks that the broker refused for good: list them, send them again.", no_args_is_help=True
@@ -21,7 +21,10 @@ app = typer.Typer(
 @app.command("list")
 def list_(
     context: typer.Context,
-    topic: Annotated[str | None, typer.Option(metavar="TOPIC", help="Only those of this topic.")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="Only those of this topic.", autocompletion=complete_topics),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show at most so many.")] = 100,
     url: Url = None,
     token: Token = None,
@@ -38,7 +41,7 @@ def list_(
 def resend(
     context: typer.Context,
     queue_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUEUE_ID…]", help="Those of these requests.")
+        list[str] | None, typer.Argument(metavar="QUEUE_ID", help="Those of these requests.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every one that is parked.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, also where others depend on it.")] = False,
@@ -52,15 +55,9 @@ def resend(
     if bool(queue_ids) == everything:
         raise UsageProblem("Say which callbacks to send again: either their queue ids, or --all.")
     target = find_target(context).override(url=url, token=token)
-    if everything and target.is_production and not yes:
-        _ask(target)
-    run(resend_and_report(None if everything else queue_ids, target, open_terminal(output)))
-
-
-def _ask(target: Target) -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageProblem(
-            f"{target.url} is production: nobody can be asked here, so say --yes to send all again."
-        )
-    if not typer.confirm(f"{target.url} is production. Send all its undelivered callbacks again?", err=True):
-        raise Failed("Nothing was sent again.")
+    terminal = open_terminal(output)
+    frame_production(target, terminal)
+    if everything and not yes:
+        question = "Send all its undelivered callbacks again?"
+        confirm_in_production(target, question, order="send all again", declined="Nothing was sent again.")
+    run(resend_and_report(None if everything else queue_ids, target, terminal))

@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
@@ -18,6 +20,7 @@ from llmctl.exits import UsageProblem
 from service.contracts.requests import LLMComparisonRequest
 
 STANDARD_INPUT = "-"
+DIGEST_BYTES = 8
 _PROVIDER, _MODEL = "provider_override", "model_override"
 
 
@@ -56,10 +59,25 @@ class Line:
     number: int
     body: Mapping[str, Any] | None
     problem: str | None = None
+    swapped: bool = False
+    """Whether it is the second request of its line, with the essays exchanged."""
 
     def encode(self) -> bytes:
         """The body as it is sent."""
         return json.dumps(self.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+    def digest(self) -> bytes:
+        """Tells one body from another; white space and the order of fields make no difference."""
+        canonical = json.dumps(self.body, sort_keys=True, separators=(",", ":"))
+        return sha256(canonical.encode()).digest()[:DIGEST_BYTES]
+
+    def key_in(self, batch_id: UUID) -> str:
+        """Its idempotency key, the same in every run of a batch.
+
+        The body is no part of it: where a line was changed after it had been accepted, the service notices
+        (409) and does not take it for a new request.
+        """
+        return str(uuid5(batch_id, f"{self.number}{':swapped' if self.swapped else ''}"))
 
     @property
     def callback_topic(self) -> str | None:
@@ -67,16 +85,15 @@ class Line:
         topic = (self.body or {}).get("callback_topic")
         return topic if isinstance(topic, str) else None
 
-    def find_objection(self) -> str | None:
-        """Why the published contract refuses the body, in one sentence; None where it does not."""
+    def read_request(self) -> LLMComparisonRequest | str:
+        """The body as the published contract reads it, or its objection in one sentence."""
         if self.body is None:
-            return self.problem
+            return self.problem or "the line is empty"
         try:
-            LLMComparisonRequest.model_validate_json(self.encode())
+            return LLMComparisonRequest.model_validate_json(self.encode())
         except ValidationError as refusal:
             first = refusal.errors(include_url=False, include_input=False, include_context=False)[0]
             return f"{'.'.join(str(step) for step in first['loc']) or 'body'}: {first['msg']}"
-        return None
 
 
 def read_lines(file: BinaryIO, defaults: Defaults) -> Iterator[Line]:
@@ -99,19 +116,21 @@ def read_text(path: str, option: str) -> str:
 
 
 @contextmanager
-def open_lines(path: str) -> Iterator[BinaryIO]:
-    """A file of JSON lines that can be read more than once; standard input is kept on disk for that."""
+def open_lines(path: str, option: str = "--file") -> Iterator[BinaryIO]:
+    """JSON lines that can be read more than once; what cannot be wound back is kept on disk for that."""
     try:
         with ExitStack() as closing:
-            if path == STANDARD_INPUT:
-                file: BinaryIO = closing.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            else:
-                file = closing.enter_context(Path(path).open("rb"))
+            file: BinaryIO = (
+                sys.stdin.buffer if path == STANDARD_INPUT else closing.enter_context(Path(path).open("rb"))
+            )
+            if path == STANDARD_INPUT or not file.seekable():
+                copy = closing.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(file, copy)
+                file = copy
             file.read(1)  # a folder opens, and only here says what it is
             opened = closing.pop_all()
     except OSError as problem:
-        raise _refuse_file(path, "--file", problem.strerror or str(problem)) from problem
+        raise _refuse_file(path, option, problem.strerror or str(problem)) from problem
     with opened:
         yield file
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from llmctl.contexts import CONTEXT_KEYS, ConfigFile
+from llmctl.contexts import CONTEXT_KEYS, KAFKA_KEYS, ConfigFile
+from llmctl.masking import mask
 from llmctl.render.tables import BAD, DIM, GOOD, cell, make_table
 from llmctl.render.terminal import Terminal
-from llmctl.settings import DEFAULT, Setting, Settings, mask
+from llmctl.settings import DEFAULT, Setting, Settings
 from llmctl.switching import switch_context
 
 _CURRENT_MARK = "*"
+_SHOWN_KEYS = tuple(key for key in CONTEXT_KEYS if key not in KAFKA_KEYS)
+"""In the table; `--output json` tells all of them."""
 
 
 def report_settings(settings: Settings, terminal: Terminal) -> None:
@@ -61,10 +64,10 @@ def use_context(file: ConfigFile, name: str, spoken: Mapping[str, Setting], term
 
 
 def _draw(file: ConfigFile) -> Table:
-    table = make_table(("", "context", *CONTEXT_KEYS), flexible=("url", "bootstrap_servers"))
+    table = make_table(("", "context", *_SHOWN_KEYS), flexible=("url", "bootstrap_servers"))
     for name, values in file.contexts.items():
         chosen = name == file.current
-        cells = [cell(mask(key, values.get(key)), wrap=True) for key in CONTEXT_KEYS]
+        cells = [cell(mask(key, values.get(key)), wrap=True) for key in _SHOWN_KEYS]
         table.add_row(
             cell(_CURRENT_MARK if chosen else "", GOOD), cell(name, "bold" if chosen else ""), *cells
         )

@@ -95,11 +95,11 @@ async def _run(course: Course, limit_seconds: float, terminal: Terminal) -> bool
 
 async def _work(course: Course, stack: Stack, progress: ProgressLine) -> None:
     where = stack.addresses
-    await bootstrap_topics(where.bootstrap_servers, [TopicWish(TOPIC)])
+    await bootstrap_topics(where.kafka, [TopicWish(TOPIC)])
     with pairs_path().open("rb") as file:
         lines = list(read_lines(file, Defaults(callback_topic=TOPIC)))
     async with (
-        open_callbacks(where.bootstrap_servers, [TOPIC]) as stream,
+        open_callbacks(where.kafka, [TOPIC]) as stream,
         open_service(where.service_url) as service,
         own_tasks() as tasks,
     ):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llmctl.client.operators import DrainStatus, OperatorClient, open_operator
 from llmctl.exits import Failed, Interrupted, LimitNotMet, Unreachable
+from llmctl.masking import mask_url
 from llmctl.render.progress import progress_line
 from llmctl.render.tables import BAD, GOOD, cell
 from llmctl.render.terminal import Terminal
@@ -81,7 +82,8 @@ class Drain:
             return status
         except Unreachable as problem:
             raise Unreachable(
-                f"The service at {self._url} went away while draining; it last said: {status.describe()}."
+                f"The service at {mask_url(self._url)} went away while draining; "
+                f"it last said: {status.describe()}."
             ) from problem
         return status
 

@@ -24,6 +24,7 @@ from llmctl.exits import (
 )
 from llmctl.jobs.load_views import live_view, show_run
 from llmctl.jobs.run_recording import record_run
+from llmctl.jobs.scenarios import check_scenario
 from llmctl.loop import first_problem
 from llmctl.render.progress import progress_line
 from llmctl.render.terminal import Terminal
@@ -37,7 +38,6 @@ from simulator.load.reports.folder import ReportError, write_report
 from simulator.load.run_document import RunDocument
 from simulator.load.watch import WatchError
 from simulator.load.workers import WorkerError
-from simulator.provider.scenario import ScenarioError, find_scenario
 from simulator.stack import Stack, StackError, StackPlan
 
 PARTITIONS = 6
@@ -133,10 +133,7 @@ def _complete(order: LoadOrder) -> LoadOrder:
         raise UsageProblem(
             "--scenario is for the fake provider of a stack of our own; leave it out with --url."
         )
-    try:
-        find_scenario(order.scenario or "calm")
-    except ScenarioError as problem:
-        raise UsageProblem(str(problem)) from problem
+    check_scenario(order.scenario or "calm")
     if not plan.callback_topics:
         plan = replace(plan, callback_topics=(f"llmctl.{plan.run_id}",))
     if order.report is not None:
@@ -178,9 +175,9 @@ async def _open_system(order: LoadOrder, terminal: Terminal) -> AsyncIterator[_S
     async with AsyncExitStack() as closing:
         if order.running is not None:
             target = order.running
-            await bootstrap_topics(target.bootstrap_servers, topics)
-            where = Where(target.url, target.bootstrap_servers, target.bearer_token, order.admin_token)
-            broker = await find_control(target.bootstrap_servers)
+            await bootstrap_topics(target.kafka, topics)
+            where = Where(target.url, target.kafka, target.bearer_token, order.admin_token)
+            broker = await find_control(target.kafka.servers)
             yield _System(where, Targets(broker=broker), None)
             return
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="llmctl-load-")))
@@ -190,14 +187,14 @@ async def _open_system(order: LoadOrder, terminal: Terminal) -> AsyncIterator[_S
             progress.begin("starting broker, provider and service")
             await closing.enter_async_context(stack)
         addresses = stack.addresses
-        await bootstrap_topics(addresses.bootstrap_servers, topics)
+        await bootstrap_topics(addresses.kafka, topics)
         where = Where(
             addresses.service_url,
-            addresses.bootstrap_servers,
+            addresses.kafka,
             service_pid=lambda: stack.addresses.pids.get("service"),
         )
         provider_url = addresses.provider_urls["anthropic"]  # the one whose base URL is the root
-        broker = await find_control(addresses.bootstrap_servers)
+        broker = await find_control(addresses.kafka.servers)
         yield _System(where, Targets(broker, provider_url, stack), stack)
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from llmctl.exits import Failed, UsageProblem
 from llmctl.loop import own_tasks
+from llmctl.masking import mask_url
 from llmctl.render.tables import NOTHING, cell, make_table
 from llmctl.render.terminal import Terminal
 from llmctl.targets import Target
@@ -137,7 +138,7 @@ def _observe(order: MonitorOrder, closing: ExitStack) -> Session:
     if order.mock:
         title, sources = "a made-up service", list[Source]([MockFeed(clock)])
     else:
-        title, sources = target.url, _make_sources(order, clock)
+        title, sources = mask_url(target.url), _make_sources(order, clock)
     if order.attach is not None:
         run = Recording(order.attach)
         closing.callback(run.close)
@@ -148,7 +149,7 @@ def _observe(order: MonitorOrder, closing: ExitStack) -> Session:
         sources,
         controls=Controls(target.url, target.bearer_token) if order.control else None,
         alerts=order.alerts,
-        production=target.is_production,
+        production=target.is_production and not order.mock,
     )
     if order.record is not None:
         recorder = Recorder(order.record, with_payloads=order.with_payloads, then=session.store)
@@ -158,11 +159,11 @@ def _observe(order: MonitorOrder, closing: ExitStack) -> Session:
 
 def _make_sources(order: MonitorOrder, clock: LiveClock) -> list[Source]:
     target = order.target
-    servers = target.bootstrap_servers
+    kafka = target.kafka
     return [
         ServiceFeed(target.url, target.bearer_token, clock),
-        CallbackSource(servers, order.topics, clock),
-        TopicSource(servers, order.topics, clock),
+        CallbackSource(kafka, order.topics, clock),
+        TopicSource(kafka, order.topics, clock),
     ]
 
 

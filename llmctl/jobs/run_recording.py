@@ -62,9 +62,11 @@ async def _start_observer(path: Path, plan: LoadPlan, where: Where) -> asyncio.s
     longest = plan.warm_up_seconds + plan.shape.seconds + plan.settle_limit_seconds + GRACE_SECONDS
     arguments = ["monitor", *plan.callback_topics, "--headless", "--record", str(path)]
     arguments += ["--duration", f"{math.ceil(longest)}s"]
-    arguments += ["--url", where.service_url, "--bootstrap-servers", where.bootstrap_servers]
+    arguments += ["--url", where.service_url]
     token = where.admin_token or where.token
-    environment = {**os.environ, **({"LLMCTL_TOKEN": token} if token else {})}
+    # How another Kafka is logged in to is none of this one's business.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("LLMCTL_KAFKA_")}
+    environment = {**ours, **where.kafka.for_llmctl(), **({"LLMCTL_TOKEN": token} if token else {})}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -20,6 +20,7 @@ from llmctl.exits import Failed
 from llmctl.render.safe import safe_line
 from llmctl.render.tables import BAD, DIM, GOOD, cell, make_table
 from llmctl.render.terminal import Terminal
+from simulator.kafka_address import KafkaAddress
 
 _STYLES = {
     "created": GOOD,
@@ -33,10 +34,10 @@ _STYLES = {
 
 
 async def bootstrap_and_report(
-    wishes: Sequence[TopicWish], bootstrap_servers: str, terminal: Terminal, *, dry_run: bool, apply: bool
+    wishes: Sequence[TopicWish], kafka: KafkaAddress, terminal: Terminal, *, dry_run: bool, apply: bool
 ) -> None:
     """Creates what is missing and says what became of each; Failed where one could not be made so."""
-    outcomes = await bootstrap_topics(bootstrap_servers, wishes, dry_run=dry_run, apply=apply)
+    outcomes = await bootstrap_topics(kafka, wishes, dry_run=dry_run, apply=apply)
     if terminal.as_json:
         terminal.write({"topics": [asdict(outcome) for outcome in outcomes]})
     else:
@@ -50,9 +51,9 @@ async def bootstrap_and_report(
     _judge(outcomes, terminal, apply=apply)
 
 
-async def list_and_report(bootstrap_servers: str, terminal: Terminal) -> None:
+async def list_and_report(kafka: KafkaAddress, terminal: Terminal) -> None:
     """Shows every topic."""
-    topics = (await read_topics(bootstrap_servers)).values()
+    topics = (await read_topics(kafka)).values()
     if terminal.as_json:
         terminal.write({"topics": [asdict(topic) for topic in topics]})
         return
@@ -62,9 +63,9 @@ async def list_and_report(bootstrap_servers: str, terminal: Terminal) -> None:
     terminal.show(table)
 
 
-async def describe_and_report(names: Sequence[str], bootstrap_servers: str, terminal: Terminal) -> None:
+async def describe_and_report(names: Sequence[str], kafka: KafkaAddress, terminal: Terminal) -> None:
     """Shows these topics with what was set for each; Failed where one does not exist."""
-    found = await describe_topics(bootstrap_servers, names)
+    found = await describe_topics(kafka, names)
     if terminal.as_json:
         terminal.write({"topics": [asdict(topic) for topic in found.values()]})
     else:
@@ -72,9 +73,9 @@ async def describe_and_report(names: Sequence[str], bootstrap_servers: str, term
             terminal.show(_describe(each))
     missing = [name for name in names if name not in found]
     if missing:
-        existing = await read_topics(bootstrap_servers)
+        existing = await read_topics(kafka)
         near = name_near(missing[0], list(existing))
-        raise Failed(f"There is no topic {missing[0]!r} at {bootstrap_servers}; {near}")
+        raise Failed(f"There is no topic {missing[0]!r} at {kafka}; {near}")
 
 
 def _describe(topic: TopicFacts) -> Text:

@@ -76,7 +76,7 @@ class Monitor(App[None]):
     #filter { display: none; height: 1; border: none; padding: 0; }
     #filter.open { display: block; }
     #keys { color: $text-muted; }
-    .production #head { background: $error; color: $text; }
+    .production { border: heavy $error; border-title-color: $error; border-title-style: bold; }
     """
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
         (0, "-narrow"),
@@ -150,7 +150,9 @@ class Monitor(App[None]):
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         self.register_theme(CALM)
-        self.screen.set_class(self.session.production, "production")
+        if self.session.production:
+            self.screen.add_class("production")
+            self.screen.border_title = "PRODUCTION"
         self._observe()
         self.set_interval(TICK_SECONDS, self.tick)
 

@@ -14,14 +14,14 @@ import structlog
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
-from service.callbacks.connection import KafkaConnection
-from service.callbacks.producer import NeverSent, Producer, SendCutOff
 from service.callbacks.refusals import UNKNOWN_TOPIC, Verdict, judge, name_refusal
 from service.contracts.codec import SealedEnvelope, seal
 from service.contracts.events import EventEnvelope
 from service.core.errors import BrokerUnavailable, PublishFailed, PublishRefused, PublishUncertain
 from service.core.ports import TopicDirectory
 from service.core.records import Place
+from service.kafka.connection import KafkaConnection
+from service.kafka.producer import NeverSent, Producer, SendCutOff
 
 CONNECT_AGAIN_SECONDS = 1.0
 LOOK_FOR_TOPIC_SECONDS = 10.0
@@ -106,7 +106,7 @@ class KafkaPublisher:
                 producer = await Producer.connect(self._options, idempotent=idempotent)
             except (KafkaError, OSError) as error:
                 if not told:
-                    _log.warning("broker cannot be reached, callbacks wait", error=type(error).__name__)
+                    _log.warning("broker cannot be reached, events wait", error=type(error).__name__)
                     told = True
                 await asyncio.sleep(CONNECT_AGAIN_SECONDS)
             else:

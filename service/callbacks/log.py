@@ -1,25 +1,20 @@
 """Reads callback topics back: what stands there need not be sent again. Joins no group, commits nothing."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
-import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from service.callbacks.connection import KafkaConnection, bootstrap
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import read_header
 from service.core.errors import BrokerUnavailable, TopicUnreadable
+from service.kafka.connection import KafkaConnection
+from service.kafka.consumer import reading
 
-CONNECT_LIMIT_SECONDS = 10.0
-CLOSE_LIMIT_SECONDS = 5.0
 FETCH_WAIT_MILLISECONDS = 100
 MAX_RECORDS_AT_ONCE = 2000
-
-_log = structlog.get_logger("service.callbacks")
 
 
 class KafkaCallbackLog:
@@ -34,6 +29,25 @@ class KafkaCallbackLog:
         async with self._open(topic) as (consumer, partitions):
             ends = await consumer.end_offsets(partitions)
             return {partition.partition: offset for partition, offset in ends.items()}
+
+    async def find_offsets_at(self, topic: str, unix_seconds: float) -> Mapping[int, int]:
+        """The first offset of each partition whose record has this time or a later one for its timestamp.
+
+        The end where there is none; the first offset where the broker keeps no times, as the embedded one.
+        """
+        async with self._open(topic) as (consumer, partitions):
+            ends = await consumer.end_offsets(partitions)
+            first = await consumer.beginning_offsets(partitions)
+            at = max(0, round(unix_seconds * 1000))
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, at))
+            oldest = await consumer.offsets_for_times(dict.fromkeys(partitions, 0))
+            offsets = {}
+            for partition in partitions:
+                here = found[partition]
+                keeps_times = oldest[partition] is not None
+                nothing_since = ends[partition] if keeps_times else first[partition]
+                offsets[partition.partition] = nothing_since if here is None else here.offset
+            return offsets
 
     async def find_standing(
         self, topic: str, start: Mapping[int, int], event_ids: Collection[str]
@@ -77,36 +91,15 @@ class KafkaCallbackLog:
         if not numbers:
             raise TopicUnreadable(f"The topic {topic} does not exist.")
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer = AIOKafkaConsumer(
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
-            **self._options,
-        )
         try:
-            async with asyncio.timeout(CONNECT_LIMIT_SECONDS):
-                await bootstrap(consumer.start())
-            consumer.assign(partitions)
-            yield consumer, partitions
+            async with reading(self._options, partitions, FETCH_WAIT_MILLISECONDS) as consumer:
+                yield consumer, partitions
         except (TopicAuthorizationFailedError, UnknownTopicOrPartitionError) as error:
             raise TopicUnreadable(f"The topic {topic} cannot be read: {type(error).__name__}.") from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerUnavailable(
                 f"The topic {topic} cannot be read now: {type(error).__name__}."
             ) from error
-        finally:
-            await _stop(consumer)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    # With the broker away `stop` may wait for ever or end as cancelled, although nobody cancelled anything.
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait([stopping], timeout=CLOSE_LIMIT_SECONDS)
-    if not stopping.done():
-        stopping.cancel()
-    elif not stopping.cancelled() and (error := stopping.exception()) is not None:
-        _log.debug("consumer did not stop cleanly", error=type(error).__name__)
 
 
 def _read_event_id(record: "ConsumerRecord[bytes, bytes]") -> str:

@@ -11,8 +11,8 @@ import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from service.callbacks.connection import KafkaConnection, bootstrap
 from service.core.errors import BrokerUnavailable
+from service.kafka.connection import KafkaConnection, bootstrap
 
 REFRESH_EVERY_SECONDS = 10.0
 LOOKUP_LIMIT_SECONDS = 5.0

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from service.contracts.events import ComparisonResultEnvelope, EventEnvelope, LLMComparisonResultV1
+from service.contracts.events import (
+    ComparisonResultEnvelope,
+    EventEnvelope,
+    LLMComparisonResultV1,
+    LLMUsageV1,
+    UsageEnvelope,
+)
 
 CONTENT_TYPE = "application/json"
 
@@ -16,23 +22,23 @@ class SealedEnvelope:
     """An envelope whose bytes are fixed: what was stored is what is sent, however often it is sent."""
 
     value: bytes
-    """JSON of `EventEnvelope[LLMComparisonResultV1]`, UTF-8."""
+    """JSON of an `EventEnvelope`, UTF-8."""
     headers: Headers
     """Kafka record headers."""
 
     @cached_property
     def envelope(self) -> ComparisonResultEnvelope:
-        """The event that the bytes say."""
+        """The callback that the bytes say."""
         return open_envelope(self.value)
 
     @property
     def data(self) -> LLMComparisonResultV1:
-        """The answer inside the event."""
+        """The answer inside the callback."""
         return self.envelope.data
 
 
 def seal(
-    envelope: EventEnvelope[LLMComparisonResultV1],
+    envelope: EventEnvelope[LLMComparisonResultV1] | EventEnvelope[LLMUsageV1],
     *,
     run_id: str | None = None,
     traceparent: str | None = None,
@@ -57,6 +63,11 @@ def open_envelope(value: bytes) -> ComparisonResultEnvelope:
     Raises `pydantic.ValidationError` (a `ValueError`) where it is no valid envelope.
     """
     return ComparisonResultEnvelope.model_validate_json(value)
+
+
+def open_usage(value: bytes) -> UsageEnvelope:
+    """Reads the value of a record of the usage topic; raises as `open_envelope`."""
+    return UsageEnvelope.model_validate_json(value)
 
 
 def read_header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str | None:

@@ -24,3 +24,4 @@ class ProcessingEvent(StrEnum):
     """The types of event that the service publishes (`EventEnvelope.event_type`)."""
 
     LLM_COMPARISON_RESULT = "llm_provider.comparison_result"
+    LLM_USAGE = "llm_provider.usage"

@@ -14,7 +14,7 @@ MAX_ERROR_MESSAGE_CHARACTERS = 1000
 class ErrorDetail(BaseModel):
     """Says once, in a structured way, what went wrong; never holds a prompt, an essay or a secret."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     error_code: LLMErrorCode = Field(description="What went wrong, for machines")
     message: str = Field(
@@ -30,6 +30,6 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """The body of every HTTP error answer: `{"error": ErrorDetail}`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     error: ErrorDetail

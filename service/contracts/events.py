@@ -1,4 +1,4 @@
-"""The events that the service publishes: the envelope, and the answer to one comparison."""
+"""The events that the service publishes: the envelope, the answer to one comparison, and what it has used."""
 
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar
@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
 
 SCHEMA_VERSION = 1
@@ -14,11 +15,26 @@ MAX_JUSTIFICATION_CHARACTERS = 500
 
 DataT = TypeVar("DataT", bound=BaseModel)
 
+_NOTHING: dict[str, Any] = {"type": "null"}
+_ANSWER_OR_ERROR: dict[str, Any] = {
+    "if": {"properties": {"error_detail": {"type": "object"}}, "required": ["error_detail"]},
+    "then": {"properties": {"winner": _NOTHING, "justification": _NOTHING, "confidence": _NOTHING}},
+    "else": {
+        "properties": {
+            "winner": {"type": "string"},
+            "justification": {"type": "string"},
+            "confidence": {"type": "number"},
+        },
+        "required": ["winner", "justification", "confidence"],
+    },
+}
+"""`refuse_half_an_answer` in the words of JSON Schema."""
+
 
 class TokenUsage(BaseModel):
     """Tokens spent on a request, over all of its attempts."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     prompt_tokens: int = Field(default=0, ge=0, description="Number of tokens in the prompt")
     completion_tokens: int = Field(default=0, ge=0, description="Number of tokens in the completion")
@@ -28,7 +44,9 @@ class TokenUsage(BaseModel):
 class LLMComparisonResultV1(BaseModel):
     """The answer to one comparison: either winner, justification and confidence, or an error."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(
+        frozen=True, json_schema_serialization_defaults_required=True, json_schema_extra=_ANSWER_OR_ERROR
+    )
 
     request_id: str = Field(description="The queue_id of the request that this answers")
     correlation_id: UUID = Field(description="Correlation ID for distributed tracing")
@@ -83,10 +101,39 @@ class LLMComparisonResultV1(BaseModel):
         return self.error_detail is not None
 
 
+class LLMUsageV1(BaseModel):
+    """What one ended request has used, over all of its calls; nothing of what was asked or answered."""
+
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+
+    request_id: str = Field(description="The queue_id of the request")
+    correlation_id: UUID = Field(description="Correlation ID for distributed tracing")
+    caller: str | None = Field(description="The name of the caller's token; null where none is needed")
+    callback_topic: str = Field(description="Where its answer goes")
+    run_id: str | None = Field(description="The request's X-Run-ID: only on simulated traffic")
+
+    provider: LLMProviderType = Field(description="Provider used for the comparison")
+    model: str = Field(description="Model name and version used last")
+    calls: int = Field(ge=1, description="Calls to the provider, failed ones included")
+    token_usage: TokenUsage = Field(description="Token usage breakdown")
+    cached_tokens: int = Field(ge=0, description="Of the prompt's tokens: read from the provider's cache")
+    reasoning_tokens: int = Field(ge=0, description="Of the completion's tokens: spent on reasoning")
+    cost_estimate: float = Field(ge=0.0, allow_inf_nan=False, description="Estimated cost in USD")
+    unconfirmed_cost_usd: float = Field(
+        ge=0.0,
+        allow_inf_nan=False,
+        description="Estimated cost in USD of calls that may be billed and told no usage; beside the above",
+    )
+    error_code: LLMErrorCode | None = Field(description="How the request ended; null with an answer")
+
+    requested_at: datetime = Field(description="When the request was accepted")
+    completed_at: datetime = Field(description="When its outcome was known")
+
+
 class EventEnvelope(BaseModel, Generic[DataT]):
     """What every event on Kafka is wrapped in: its identity, its type, its origin."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     event_id: UUID = Field(
         default_factory=uuid4, description="The same for every copy of an event, different for every event"
@@ -104,3 +151,4 @@ class EventEnvelope(BaseModel, Generic[DataT]):
 
 
 ComparisonResultEnvelope = EventEnvelope[LLMComparisonResultV1]
+UsageEnvelope = EventEnvelope[LLMUsageV1]

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.topics import MAX_TOPIC_CHARACTERS
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 100
@@ -38,8 +39,19 @@ def _refuse_what_json_cannot_carry(metadata: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"must not be nested deeper than {MAX_METADATA_DEPTH} levels")
 
 
-Text = Annotated[str, Field(strict=True), AfterValidator(_refuse_blank)]
+Text = Annotated[
+    str,
+    Field(strict=True, json_schema_extra={"minLength": 1, "pattern": r"\S"}),
+    AfterValidator(_refuse_blank),
+]
 """A text that says something: not empty, not only white space."""
+
+_NAME_OF_CALLBACK_TOPIC: dict[str, Any] = {
+    "maxLength": MAX_TOPIC_CHARACTERS,
+    "pattern": "^[A-Za-z0-9.-][A-Za-z0-9._-]*$",
+    "not": {"enum": [".", ".."]},
+}
+"""For schemas: intake checks the name together with who may use it. A leading `_` is never allowed."""
 
 
 class LLMConfigOverrides(BaseModel):
@@ -71,7 +83,8 @@ class LLMComparisonRequest(BaseModel):
     essay_a: Text = Field(description="First essay to compare")
     essay_b: Text = Field(description="Second essay to compare")
     callback_topic: Annotated[str, Field(strict=True, min_length=1)] = Field(
-        description="Kafka topic for the result callback; required for all requests"
+        description="Kafka topic for the result callback; required for all requests",
+        json_schema_extra=_NAME_OF_CALLBACK_TOPIC,
     )
     llm_config_overrides: LLMConfigOverrides | None = Field(
         default=None, description="Optional configuration overrides"
@@ -95,13 +108,23 @@ class LLMComparisonRequest(BaseModel):
 class LLMQueuedResponse(BaseModel):
     """The 202 of `POST /api/v1/comparison`: the request is durable, its result comes on `callback_topic`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     queue_id: str = Field(description="Names this request; the callback's request_id")
     correlation_id: UUID = Field(description="The key of the callback's Kafka record")
     status: Literal["queued"] = "queued"
     callback_topic: str = Field(description="Where the callback will stand")
     queue_position: int = Field(ge=1, description="Place in the queue at the moment of acceptance")
+    message: str = Field(description="The same in a sentence")
+
+
+class LLMCancelledResponse(BaseModel):
+    """The 202 of `DELETE /api/v1/comparison/{queue_id}`: the callback says that it was cancelled."""
+
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
+
+    queue_id: str = Field(description="Names the request; the callback's request_id")
+    status: Literal["cancelled"] = "cancelled"
     message: str = Field(description="The same in a sentence")
 
 

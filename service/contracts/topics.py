@@ -9,12 +9,30 @@ SOURCE_SERVICE = "llm_provider_service"
 
 TOPIC_OF_EVENT: dict[ProcessingEvent, str] = {
     ProcessingEvent.LLM_COMPARISON_RESULT: "huleedu.llm_provider.comparison_result.v1",
+    ProcessingEvent.LLM_USAGE: "huleedu.llm_provider.usage.v1",
 }
 
-PLATFORM_TOPICS: tuple[str, ...] = tuple(TOPIC_OF_EVENT.values())
+PLATFORM_TOPICS: tuple[str, ...] = (TOPIC_OF_EVENT[ProcessingEvent.LLM_COMPARISON_RESULT],)
 """What `llmctl topics bootstrap` creates where no topic is named."""
 
-_LEGAL_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
+REQUEST_TOPIC = "llm_provider.requests"
+DEAD_LETTER_TOPIC = "llm_provider.dead_letters"
+REQUEST_GROUP = "llm_provider_service"
+"""Where the Kafka queue stands unless its settings say otherwise."""
+
+
+def name_journal(request_topic: str) -> str:
+    """The topic that tells what became of the requests on `request_topic`."""
+    return f"{request_topic}.journal"
+
+
+def name_memory(request_topic: str) -> str:
+    """The topic of what all replicas that share `request_topic` remember together."""
+    return f"{request_topic}.memory"
+
+
+MAX_TOPIC_CHARACTERS = 249
+_LEGAL_TOPIC_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_TOPIC_CHARACTERS}}}", re.ASCII)
 
 
 def is_legal_topic_name(name: str) -> bool:
@@ -23,5 +41,5 @@ def is_legal_topic_name(name: str) -> bool:
 
 
 def derive_event_id(queue_id: str, event: ProcessingEvent = ProcessingEvent.LLM_COMPARISON_RESULT) -> UUID:
-    """The identity of the one event that answers `queue_id`, the same after every crash."""
+    """The identity of the one event of a kind that tells of `queue_id`, the same after every crash."""
     return uuid5(NAMESPACE_URL, f"{event.value}:{queue_id}")

@@ -1,12 +1,21 @@
-"""From an outcome to the one event that tells it. Pure: the same outcome gives the same event."""
+"""From an outcome to the one event that tells it, and to the one that tells what it has used.
+
+Pure: the same outcome gives the same events.
+"""
 
 from datetime import UTC, datetime
 
-from service.contracts.codec import seal
+from service.contracts.codec import SealedEnvelope, seal
 from service.contracts.enums import LLMProviderType, ProcessingEvent
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import MAX_ERROR_MESSAGE_CHARACTERS, ErrorDetail
-from service.contracts.events import ComparisonResultEnvelope, LLMComparisonResultV1, TokenUsage
+from service.contracts.events import (
+    ComparisonResultEnvelope,
+    LLMComparisonResultV1,
+    LLMUsageV1,
+    TokenUsage,
+    UsageEnvelope,
+)
 from service.contracts.requests import QueuedRequest
 from service.contracts.topics import SOURCE_SERVICE, derive_event_id
 from service.core.outcome import AttemptRecord, Judgement, Spent
@@ -18,10 +27,19 @@ ATTEMPT_SUCCEEDED = "success"
 
 
 def compose_success(
-    request: QueuedRequest, provider: LLMProviderType, judgement: Judgement, spent: Spent, now: datetime
+    request: QueuedRequest,
+    provider: LLMProviderType,
+    judgement: Judgement,
+    spent: Spent,
+    now: datetime,
+    *,
+    tell_usage: bool = False,
 ) -> Callback:
-    """The callback of a request that got its answer; `spent` covers all attempts."""
-    return _compose(request, provider, spent, now, judgement=judgement)
+    """The callback of a request that got its answer; `spent` covers all attempts.
+
+    With `tell_usage` the event that tells what was used goes with it.
+    """
+    return _compose(request, provider, spent, now, tell_usage, judgement=judgement)
 
 
 def compose_failure(
@@ -32,8 +50,10 @@ def compose_failure(
     spent: Spent,
     now: datetime,
     details: dict[str, object] | None = None,
+    *,
+    tell_usage: bool = False,
 ) -> Callback:
-    """The callback of a request that ended without an answer; `spent` covers all attempts."""
+    """The callback of a request that ended without an answer; otherwise as `compose_success`."""
     facts = details or {}
     error = ErrorDetail(
         error_code=code,
@@ -48,7 +68,7 @@ def compose_failure(
             "provider": provider.value,
         },
     )
-    return _compose(request, provider, spent, now, error=error)
+    return _compose(request, provider, spent, now, tell_usage, error=error)
 
 
 def _compose(
@@ -56,6 +76,7 @@ def _compose(
     provider: LLMProviderType,
     spent: Spent,
     now: datetime,
+    tell_usage: bool,
     *,
     judgement: Judgement | None = None,
     error: ErrorDetail | None = None,
@@ -97,8 +118,44 @@ def _compose(
         sealed=seal(envelope, run_id=request.run_id, traceparent=request.traceparent),
         success=judgement is not None,
         accepted_unix_seconds=request.queued_at.timestamp(),
-        cost_usd=spent.cost_usd,
+        spent=spent,
+        usage=_compose_usage(request, result, spent) if tell_usage else None,
     )
+
+
+def _compose_usage(
+    request: QueuedRequest, result: LLMComparisonResultV1, spent: Spent
+) -> SealedEnvelope | None:
+    """None where no call was made: nothing was used."""
+    if not spent.calls:
+        return None
+    usage = LLMUsageV1(
+        request_id=request.queue_id,
+        correlation_id=request.correlation_id,
+        caller=request.caller,
+        callback_topic=request.callback_topic,
+        run_id=request.run_id,
+        provider=result.provider,
+        model=result.model,
+        calls=spent.calls,
+        token_usage=result.token_usage,
+        cached_tokens=spent.usage.cached_tokens,
+        reasoning_tokens=spent.usage.reasoning_tokens,
+        cost_estimate=result.cost_estimate,
+        unconfirmed_cost_usd=spent.unconfirmed_usd,
+        error_code=result.error_detail.error_code if result.error_detail else None,
+        requested_at=result.requested_at,
+        completed_at=result.completed_at,
+    )
+    envelope = UsageEnvelope(
+        event_id=derive_event_id(request.queue_id, ProcessingEvent.LLM_USAGE),
+        event_type=ProcessingEvent.LLM_USAGE.value,
+        event_timestamp=result.completed_at,
+        source_service=SOURCE_SERVICE,
+        correlation_id=request.correlation_id,
+        data=usage,
+    )
+    return seal(envelope, run_id=request.run_id, traceparent=request.traceparent)
 
 
 def read_trace_id(traceparent: str | None) -> str | None:

@@ -3,8 +3,11 @@
     ServiceError
     ├── Refused                 a request that is not accepted: answered over HTTP, nothing was stored
     ├── ProviderFailure         an attempt that brought no answer: tried again, or told in the callback
+    ├── CallCutOff              a call that was not made, or closed, because its request was cancelled
+    ├── AcceptedBefore          the key of a request belongs to an earlier one: nothing new was queued
     ├── QueueUnavailable        the durable queue cannot be written or read
-    │   └── QueueLocked         another process owns the queue file
+    │   ├── QueueLocked         another process owns the queue file
+    │   └── QueueUncertain      what was to be written may stand in the queue all the same
     ├── BrokerUnavailable       the broker cannot be reached
     ├── TopicUnreadable         a callback topic may not be read, or is not there
     └── PublishFailed           the broker did not take a callback; it stays in the outbox and is sent again
@@ -19,6 +22,7 @@ from typing import Any
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.outcome import Usage
+from service.core.records import Receipt
 
 
 class ServiceError(Exception):
@@ -72,12 +76,32 @@ class ProviderFailure(ServiceError):
         return self.message
 
 
+class CallCutOff(ServiceError):
+    """A request was cancelled before its call began, or while it was under way (`begun`)."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__("The request was cancelled.")
+        self.begun = begun
+
+
 class QueueUnavailable(ServiceError):
     """The durable queue cannot be read or written."""
 
 
 class QueueLocked(QueueUnavailable):
     """The queue file is owned by another process."""
+
+
+class QueueUncertain(QueueUnavailable):
+    """The durable queue did not say whether it has what was to be written."""
+
+
+class AcceptedBefore(ServiceError):
+    """While a request was written, another one was accepted under its idempotency key; that one counts."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__(f"The key belongs to request {receipt.queue_id}.")
+        self.receipt = receipt
 
 
 class BrokerUnavailable(ServiceError):

@@ -9,16 +9,22 @@ from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import EventEnvelope
 from service.contracts.requests import LLMConfigOverrides, QueuedRequest
+from service.core.charges import DayCharge
+from service.core.disk import DiskRoom
+from service.core.keys import KeyReport
 from service.core.outcome import ProviderReply, Spent, Usage
 from service.core.records import (
     Callback,
     Claim,
     Doubt,
+    JournalPage,
     OutboxEntry,
     ParkedCallback,
     Place,
     ProviderCall,
     Receipt,
+    SpanKind,
+    UsageEntry,
 )
 
 Positions = Mapping[str, Mapping[int, int]]
@@ -33,7 +39,10 @@ class RequestQueue(Protocol):
     """The durable queue. What `put` has returned for survives every crash until `complete` has returned."""
 
     async def put(self, request: QueuedRequest, estimated_tokens: int = 0) -> int:
-        """Makes a request durable; returns its place in the queue, from 1. Raises `QueueUnavailable`."""
+        """Makes a request durable; returns its place in the queue, from 1.
+
+        Raises `QueueUnavailable`, and `AcceptedBefore` where another process was quicker under the same key.
+        """
         ...
 
     async def claim(self, limit: int, admit: Admit) -> Sequence[Claim]:
@@ -79,11 +88,41 @@ class RequestMemory(Protocol):
         ...
 
 
+class CancellableRequests(Protocol):
+    """The requests that can still be cancelled: those that wait or are being worked on."""
+
+    def holds(self, queue_id: str, caller: str | None) -> bool:
+        """Whether a request of this caller is held here and has no outcome; None is every caller."""
+        ...
+
+    async def claim_cancelled(self, queue_id: str) -> Claim | None:
+        """Takes a request as soon as it waits, to end it; counts no attempt. None once it has its outcome.
+
+        Raises `QueueUncertain` where it went to another process before that was known.
+        """
+        ...
+
+    async def cancel_elsewhere(self, queue_id: str, caller: str | None) -> bool:
+        """Asks the other processes that share the queue; returns whether one of them has cancelled it.
+
+        Waits until that is known, without a limit of its own. Raises `QueueUnavailable`.
+        """
+        ...
+
+
 class CostMemory(Protocol):
     """What the queue remembers of money: it is stored with the outcomes that it was spent on."""
 
+    async def list_charges(self, since: date) -> Sequence[DayCharge]:
+        """What calls have used since a day, as far back as it is kept, by day, caller, provider and model."""
+        ...
+
     async def spent_usd(self, day: date) -> float:
         """What all calls that ended on a day (UTC) have cost, as far as it is known or estimated."""
+        ...
+
+    def spent_elsewhere_usd(self, day: date) -> float:
+        """How much of it other processes have spent that share the queue, as far as it is known now."""
         ...
 
 
@@ -95,17 +134,29 @@ class PriceList(Protocol):
         ...
 
 
+class PublishedPrices(Protocol):
+    """What callers may know of prices."""
+
+    def describe_price(self, provider: LLMProviderType, name: str) -> Mapping[str, object] | None:
+        """USD per million tokens of a model, as JSON; None for a model without a price."""
+        ...
+
+
 class QueueStats(Protocol):
-    """A snapshot of the queue. `waiting` leaves out what is claimed."""
+    """A snapshot of the queue. `waiting` leaves out what is claimed, and what other replicas hold."""
 
     @property
     def waiting(self) -> int: ...
     @property
     def claimed(self) -> int: ...
     @property
+    def elsewhere(self) -> int: ...
+    @property
     def oldest_accepted_at(self) -> datetime | None: ...
     @property
     def usable(self) -> bool: ...
+    @property
+    def of_caller(self) -> Callable[[str | None], int]: ...
 
 
 class Signal(Protocol):
@@ -156,6 +207,22 @@ class Outbox(Protocol):
         ...
 
 
+class UsageEvents(Protocol):
+    """The usage events that are durable and not yet acknowledged by the broker; one task alone reads them."""
+
+    async def peek(self, limit: int) -> Sequence[UsageEntry]:
+        """The oldest of them, up to `limit`, waiting for the first. Raises `QueueUnavailable`."""
+        ...
+
+    async def told(self, entries: Sequence[UsageEntry]) -> None:
+        """Forgets those that stand on the topic. Raises `QueueUnavailable`."""
+        ...
+
+    def depth(self) -> int:
+        """How many there are."""
+        ...
+
+
 class DoubtfulCallbacks(Protocol):
     """The callbacks in the outbox that may stand on their topic already; `take` does not hand them out."""
 
@@ -193,6 +260,33 @@ class UndeliveredCallbacks(Protocol):
 
     def parked(self) -> int:
         """How many callbacks are parked."""
+        ...
+
+
+class CallbackJournal(Protocol):
+    """What was called back lately, for audits."""
+
+    async def list_journal(self, after: str | None, limit: int) -> JournalPage:
+        """About `limit` entries behind the place `after`, None for the beginning; oldest first.
+
+        Raises `ValueError` where `after` is no place, `QueueUnavailable` and `BrokerUnavailable`.
+        """
+        ...
+
+
+class QueueDisk(Protocol):
+    """The disk on which the queue's file stands."""
+
+    def measure(self) -> DiskRoom | None:
+        """How much room there is; None where the file system does not say."""
+        ...
+
+
+class KeyedProvider(Protocol):
+    """A provider that asks with a key."""
+
+    async def check_key(self, timeout_seconds: float) -> KeyReport:
+        """Tries the key without asking a model. Raises nothing; keeps to the limit."""
         ...
 
 
@@ -264,11 +358,11 @@ class TopicDirectory(Protocol):
 class RequestMeter(Protocol):
     """Counts what happens to requests."""
 
-    def accepted(self, seconds: float) -> None:
-        """A request was answered 202, `seconds` after its body had arrived."""
+    def accepted(self, seconds: float, caller: str | None = None) -> None:
+        """A request was answered 202, `seconds` after its body had arrived; `caller` is the token's name."""
         ...
 
-    def rejected(self, code: LLMErrorCode) -> None:
+    def rejected(self, code: LLMErrorCode, caller: str | None = None) -> None:
         """A request was refused."""
         ...
 
@@ -307,6 +401,62 @@ class CallbackMeter(Protocol):
 
     def publish_failed(self, topic: str) -> None:
         """An attempt to publish failed; the callback stays in the outbox."""
+        ...
+
+
+class UsageMeter(Protocol):
+    """Counts usage events."""
+
+    def usage_told(self, count: int) -> None:
+        """The broker acknowledged so many."""
+        ...
+
+
+class Span(Protocol):
+    """One step on the way of a request."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """What goes on with the trace: this span, or its parent where nothing is traced."""
+        ...
+
+    def note(self, **attributes: str | float | bool) -> None:
+        """Adds facts; a name has `__` where OpenTelemetry's has a dot."""
+        ...
+
+    def end(self, error: str | None = None) -> None:
+        """It is over; `error` is the code of how it failed."""
+        ...
+
+
+class Tracing(Protocol):
+    """Tells the way of requests to whoever collects traces."""
+
+    def begin(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: str | None,
+        attributes: Mapping[str, str | float | bool] | None = None,
+    ) -> Span:
+        """Begins a span below `parent`, a W3C `traceparent`, or a new trace where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Sends what is left, within a limit. Blocks."""
+        ...
+
+
+class LogControl(Protocol):
+    """How much is logged."""
+
+    @property
+    def current(self) -> str: ...
+    @property
+    def seconds_left(self) -> float | None: ...
+
+    def change(self, level: str, seconds: float | None) -> None:
+        """Logs from this level on, for so long or, with None, until it is changed again."""
         ...
 
 

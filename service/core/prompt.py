@@ -34,9 +34,6 @@ ANSWER_SCHEMA: dict[str, Any] = {
 
 _WINNERS = frozenset(winner.value for winner in EssayComparisonWinner)
 
-EXPECTED_ANSWER_TOKENS = 300
-"""A judgement with its justification; a request's own limit is taken where it is lower."""
-
 
 def compose_user_prompt(request: LLMComparisonRequest) -> str:
     """The instruction and both essays, each between marks that name it."""

@@ -1,6 +1,7 @@
 """What travels between intake, queue, pool, processor, outbox and relay. All of it is frozen."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from uuid import UUID
 
 from service.contracts.codec import SealedEnvelope
@@ -56,8 +57,18 @@ class Callback:
     success: bool
     accepted_unix_seconds: float
     """When the request was accepted, for the end-to-end figure."""
-    cost_usd: float = 0.0
-    """What all attempts have cost, those of unknown cost as estimated; known until it is stored."""
+    spent: Spent = field(default_factory=Spent)
+    """What all attempts have used; known until it is stored."""
+    usage: SealedEnvelope | None = None
+    """The event that tells it to whoever accounts, stored apart; None where there is none to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands on its topic."""
+
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +79,19 @@ class OutboxEntry:
     callback: Callback
     stored_monotonic_seconds: float | None
     """When its outcome became durable in this process; None where an earlier process stored it."""
+    place: Place | None = None
+    """Where it stands, once the broker has said so."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record stands on its topic."""
+class UsageEntry:
+    """A usage event that is durable and not yet known to stand on its topic."""
 
-    partition: int
-    offset: int
+    sequence: int
+    """Names it in its queue."""
+    key: str
+    """The correlation id, as with the callback."""
+    sealed: SealedEnvelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +118,40 @@ class ParkedCallback:
     size_bytes: int
     accepted_unix_seconds: float
     parked_unix_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A request that was called back."""
+
+    queue_id: str
+    correlation_id: str
+    topic: str
+    success: bool
+    accepted_unix_seconds: float
+    place: Place | None
+    """None where it is not known: it was found on its topic after a crash, or the queue does not note it."""
+    published_unix_seconds: float | None
+    """None where only `answered_unix_seconds` is known."""
+    answered_unix_seconds: float | None = None
+    """When its outcome was fixed; its callback may still be on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """Some of the journal; `next` is where to go on, None at its end."""
+
+    entries: tuple[JournalEntry, ...]
+    next: str | None
+
+
+class SpanKind(Enum):
+    """Which side of a call a span tells, as OpenTelemetry names it."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
 
 
 @dataclass(frozen=True, slots=True)

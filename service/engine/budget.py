@@ -1,7 +1,8 @@
 """Keeps to what may be spent: on one request, and on one day (UTC) over all of them.
 
 A call reserves its estimate before it is made and settles on its true cost afterwards, so that a thousand
-calls under way together cannot overrun a day's limit. What a day has cost survives restarts.
+calls under way together cannot overrun a day's limit. What a day has cost survives restarts. Of replicas that
+share a queue each knows what the others have spent until a second ago, and not what they have reserved.
 """
 
 import asyncio
@@ -9,12 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.tokens import EXPECTED_ANSWER_TOKENS, estimate_tokens
 from service.core.errors import ProviderFailure
 from service.core.outcome import Spent
 from service.core.ports import Clock, CostMemory, PriceList
-from service.core.prompt import EXPECTED_ANSWER_TOKENS
 from service.core.records import ProviderCall
-from service.core.tokens import estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Budget:
         self._clock = clock
         self._day: date | None = None
         self._spent_usd = 0.0
+        self._elsewhere_usd = 0.0
+        """How much of it others had spent when the day began here."""
         self._reserved: dict[int, float] = {}
         self._reserved_usd = 0.0
         self._reading = asyncio.Lock()
@@ -57,7 +59,8 @@ class Budget:
         if limits.day_usd is None:
             return None
         await self._begin_day()
-        of_day = self._spent_usd + self._reserved_usd + estimated_usd
+        grown_elsewhere = self._memory.spent_elsewhere_usd(self._clock.now().date()) - self._elsewhere_usd
+        of_day = self._spent_usd + grown_elsewhere + self._reserved_usd + estimated_usd
         if of_day > limits.day_usd:
             return (
                 f"The day's budget of ${limits.day_usd:g} is used up (MAX_COST_USD_PER_DAY); "
@@ -86,4 +89,5 @@ class Budget:
         async with self._reading:
             if today != self._day:
                 self._spent_usd = await self._memory.spent_usd(today)
+                self._elsewhere_usd = self._memory.spent_elsewhere_usd(today)
                 self._day = today

@@ -16,7 +16,7 @@ from service.engine.pool import Pool
 POLL_SECONDS = 0.05
 REPORT_EVERY_SECONDS = 1.0
 FLUSH_STALL_SECONDS = 5.0
-"""An outbox that does not shrink for this long is left to the next start: its broker is away."""
+"""What does not shrink for this long is left to the next start: its broker is away."""
 
 _log = structlog.get_logger("service.drain")
 
@@ -59,16 +59,27 @@ async def drain_in_flight_requests(processor: QueueProcessorProtocol, timeout_mi
     return True
 
 
-async def flush_outbox(outbox: Outbox, timeout_seconds: float) -> bool:
-    """Waits until the broker has every callback, as long as it takes any; returns whether it has them all."""
+class Pending(Protocol):
+    """Events that wait for the broker."""
+
+    def depth(self) -> int:
+        """How many there are."""
+        ...
+
+
+async def flush(pending: Pending, what: str, timeout_seconds: float) -> bool:
+    """Waits until the broker has every event, as long as it takes any; returns whether it has them all.
+
+    `what` they are, in a word, for the log.
+    """
     deadline = time.monotonic() + timeout_seconds
-    least, stalled_at = outbox.depth(), time.monotonic() + FLUSH_STALL_SECONDS
-    while (depth := outbox.depth()) > 0:
+    least, stalled_at = pending.depth(), time.monotonic() + FLUSH_STALL_SECONDS
+    while (depth := pending.depth()) > 0:
         now = time.monotonic()
         if depth < least:
             least, stalled_at = depth, now + FLUSH_STALL_SECONDS
         if now >= min(deadline, stalled_at):
-            _log.warning("callbacks left in the outbox for the next start", outbox=depth)
+            _log.warning(f"{what} left in the queue for the next start", count=depth)
             return False
         await asyncio.sleep(POLL_SECONDS)
     return True

@@ -10,6 +10,16 @@ from service.core.ports import RequestMemory
 from service.core.records import Receipt, Submission
 
 
+def require_same_body(receipt: Receipt, submission: Submission) -> None:
+    """Raises `Refused` with `IDEMPOTENCY_CONFLICT` where a key was used with another body."""
+    if receipt.body_digest != submission.body_digest:
+        raise Refused(
+            LLMErrorCode.IDEMPOTENCY_CONFLICT,
+            "This Idempotency-Key was used with another body; take a new key for a new request.",
+            details={"queue_id": receipt.queue_id},
+        )
+
+
 class Idempotency:
     """Lets one submission a key through at a time, and remembers what came of it."""
 
@@ -33,12 +43,8 @@ class Idempotency:
         finished = self._under_way[scope] = asyncio.Event()
         try:
             receipt = await self._memory.recall(submission.caller, key)
-            if receipt is not None and receipt.body_digest != submission.body_digest:
-                raise Refused(
-                    LLMErrorCode.IDEMPOTENCY_CONFLICT,
-                    "This Idempotency-Key was used with another body; take a new key for a new request.",
-                    details={"queue_id": receipt.queue_id},
-                )
+            if receipt is not None:
+                require_same_body(receipt, submission)
             yield receipt
         finally:
             del self._under_way[scope]

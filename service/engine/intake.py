@@ -1,18 +1,24 @@
 """Admits requests: everything that can be known to be wrong is said before a request is durable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from uuid import uuid4
 
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, LLMQueuedResponse, QueuedRequest
-from service.core.errors import BrokerUnavailable, QueueUnavailable, Refused
+from service.contracts.tokens import estimate_request
+from service.core.errors import (
+    AcceptedBefore,
+    BrokerUnavailable,
+    QueueUnavailable,
+    QueueUncertain,
+    Refused,
+)
 from service.core.ports import Clock, Outbox, RequestQueue, TopicDirectory, UndeliveredCallbacks
-from service.core.prompt import EXPECTED_ANSWER_TOKENS, SYSTEM_PROMPT
 from service.core.records import Receipt, Submission
-from service.core.tokens import estimate_tokens
+from service.core.shares import find_room
 from service.core.topic_policy import TopicPolicy, refuse_absent
-from service.engine.idempotency import Idempotency
+from service.engine.idempotency import Idempotency, require_same_body
 from service.engine.phase import Phase, PhaseGate
 from service.engine.routing import Router
 
@@ -40,6 +46,7 @@ class Intake:
         clock: Clock,
         max_size: int,
         default_ttl_seconds: float,
+        callers: Collection[str] = (),
     ) -> None:
         self._gate = gate
         self._queue = queue
@@ -52,6 +59,7 @@ class Intake:
         self._clock = clock
         self._max_size = max_size
         self._default_ttl_seconds = default_ttl_seconds
+        self._callers = tuple(callers)
         self._being_written = 0
 
     def check_phase(self) -> None:
@@ -84,9 +92,19 @@ class Intake:
                     return _answer_again(receipt)
                 # Again, because a drain may have begun while the topic was looked for: drained is drained.
                 self.check_phase()
-                self._check_room()
+                self._check_room(submission.caller)
                 queued = self._make_queued(request, submission)
                 position = await self._put(queued)
+        except AcceptedBefore as earlier:
+            require_same_body(earlier.receipt, submission)
+            return _answer_again(earlier.receipt)
+        except QueueUncertain as error:
+            raise Refused(
+                LLMErrorCode.INTERNAL_ERROR,
+                "The durable queue did not confirm the request; it may have been accepted all the same. "
+                "Send it again under the same Idempotency-Key.",
+                retry_after_seconds=QUEUE_UNAVAILABLE_RETRY_SECONDS,
+            ) from error
         except QueueUnavailable as error:
             raise Refused(
                 LLMErrorCode.INTERNAL_ERROR,
@@ -134,34 +152,28 @@ class Intake:
         if not exists:
             raise refuse_absent(topic)
 
-    def _check_room(self) -> None:
+    def _check_room(self, caller: str | None) -> None:
         stats = self._queue.stats()
         undelivered = self._outbox.depth() + self._undelivered.parked()
-        held = stats.waiting + stats.claimed + undelivered + self._being_written
-        if held >= self._max_size:
-            raise Refused(
-                LLMErrorCode.QUEUE_FULL,
-                f"The queue is full: {self._max_size} requests and undelivered callbacks are held; "
-                "try again later.",
-                details={"capacity": self._max_size},
-                retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
-            )
+        held = stats.waiting + stats.claimed + stats.elsewhere + undelivered + self._being_written
+        if find_room(self._max_size, held, caller, self._callers, stats.of_caller) > 0:
+            return
+        reason = f"The queue is full: {self._max_size} requests and undelivered callbacks are held"
+        if held < self._max_size:
+            reason = "The queue has no more room for this caller: the rest is kept free for the others"
+        raise Refused(
+            LLMErrorCode.QUEUE_FULL,
+            f"{reason}; try again later.",
+            details={"capacity": self._max_size},
+            retry_after_seconds=QUEUE_FULL_RETRY_SECONDS,
+        )
 
     async def _put(self, queued: QueuedRequest) -> int:
         self._being_written += 1
         try:
-            return await self._queue.put(queued, _estimate_tokens(queued.request_data))
+            return await self._queue.put(queued, estimate_request(queued.request_data).total)
         finally:
             self._being_written -= 1
-
-
-def _estimate_tokens(request: LLMComparisonRequest) -> int:
-    """What a call will take of the provider's tokens a minute, about."""
-    overrides = request.llm_config_overrides
-    system = (overrides.system_prompt_override if overrides else None) or SYSTEM_PROMPT
-    texts = (system, request.user_prompt, request.essay_a, request.essay_b)
-    answer = (overrides.max_tokens_override if overrides else None) or EXPECTED_ANSWER_TOKENS
-    return sum(map(estimate_tokens, texts)) + min(answer, EXPECTED_ANSWER_TOKENS)
 
 
 def _answer_again(receipt: Receipt) -> LLMQueuedResponse:

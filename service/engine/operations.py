@@ -2,25 +2,34 @@
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import Refused
+from service.core.keys import KeyReport, KeyStatus
 from service.core.ports import (
     Clock,
+    KeyedProvider,
     LiveFigures,
     Outbox,
+    PublishedPrices,
+    QueueDisk,
     RequestQueue,
     TopicDirectory,
     UndeliveredCallbacks,
+    UsageEvents,
 )
 from service.engine.drain import DrainController
 from service.engine.guards import Guards
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
 from service.engine.routing import Router
+
+KEY_CHECK_LIMIT_SECONDS = 10.0
+_NO_KEY = KeyReport(KeyStatus.NO_KEY, "It is asked without a key.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,9 @@ class Deployment:
     version: str
     queue_backend: str
     queue_capacity: int
+    usage_topic: str | None = None
+    queue_topics: Mapping[str, str] = field(default_factory=dict)
+    """The topics of a queue on Kafka, by what they are for."""
 
 
 class Operations:
@@ -55,11 +67,15 @@ class Operations:
         queue: RequestQueue,
         outbox: Outbox,
         undelivered: UndeliveredCallbacks,
+        usage: UsageEvents,
         pool: Pool,
         router: Router,
         guards: Guards,
         drain: DrainController,
         figures: LiveFigures,
+        prices: PublishedPrices,
+        keyed: Mapping[LLMProviderType, KeyedProvider],
+        disk: QueueDisk | None,
         clock: Clock,
     ) -> None:
         self._deployment = deployment
@@ -68,11 +84,15 @@ class Operations:
         self._queue = queue
         self._outbox = outbox
         self._undelivered = undelivered
+        self._usage = usage
         self._pool = pool
         self._router = router
         self._guards = guards
         self._drain = drain
         self._figures = figures
+        self._prices = prices
+        self._keyed = keyed
+        self._disk = disk
         self._clock = clock
         self._stopping = False
 
@@ -123,9 +143,12 @@ class Operations:
                 "depth": stats.waiting,
                 "capacity": self._deployment.queue_capacity,
                 "oldest_age_seconds": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+                "disk": self._describe_disk(),
+                "topics": dict(self._deployment.queue_topics) or None,
             },
             "in_flight": self._pool.in_flight_count(),
             "outbox": {"depth": self._outbox.depth(), "parked": self._undelivered.parked()},
+            "usage": self._describe_usage(),
             "totals": self._figures.totals(),
             "rates": self._figures.rates(),
             "latency": self._figures.latency(),
@@ -139,13 +162,17 @@ class Operations:
         }
 
     def list_providers(self) -> list[dict[str, Any]]:
-        """The configured providers with their models and limits, as `GET /api/v1/providers` shows them."""
+        """The configured providers with models, prices and limits, as `GET /api/v1/providers` shows them."""
         return [
             {
                 **self._describe_live(name),
                 "default": name is self._router.default,
                 "default_model": self._router.named(name).default_model,
                 "models": list(self._router.named(name).models),
+                "prices": {
+                    model: self._prices.describe_price(name, model)
+                    for model in self._router.named(name).models
+                },
             }
             for name in self._router.names()
         ]
@@ -164,6 +191,28 @@ class Operations:
         provider = self._find_provider(name)
         self._guards.free(provider)
         return self._describe_live(provider)
+
+    async def check_provider(self, name: str) -> dict[str, Any]:
+        """Tries a provider's key with a call that costs nothing. Raises `Refused` as above."""
+        provider = self._find_provider(name)
+        keyed = self._keyed.get(provider)
+        report = _NO_KEY if keyed is None else await keyed.check_key(KEY_CHECK_LIMIT_SECONDS)
+        return {
+            "name": provider.value,
+            "usable": report.usable,
+            "status": report.status.value,
+            "message": report.message,
+        }
+
+    def _describe_usage(self) -> dict[str, Any] | None:
+        topic = self._deployment.usage_topic
+        return None if topic is None else {"topic": topic, "pending": self._usage.depth()}
+
+    def _describe_disk(self) -> dict[str, Any] | None:
+        room = None if self._disk is None else self._disk.measure()
+        if room is None:
+            return None
+        return {"folder": room.folder, "free_bytes": room.free_bytes, "reserve_bytes": room.reserve_bytes}
 
     def _find_provider(self, name: str) -> LLMProviderType:
         known = {provider.value: provider for provider in self._router.names()}

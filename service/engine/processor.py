@@ -2,21 +2,23 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
 
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
-from service.core.callback import compose_failure, compose_success
-from service.core.errors import ProviderFailure, QueueUnavailable, Refused
-from service.core.outcome import AttemptRecord, ProviderReply, Spent
+from service.core.callback import compose_failure, compose_success, read_trace_id
+from service.core.errors import CallCutOff, ProviderFailure, QueueUnavailable, Refused
+from service.core.outcome import AttemptRecord, ProviderReply, Spent, Usage
 from service.core.pacing import LONGEST_PAUSE_SECONDS
-from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue
+from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue, Span, Tracing
 from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
-from service.core.records import Callback, Claim, ProviderCall, Route
+from service.core.records import Callback, Claim, ProviderCall, Route, SpanKind
 from service.core.retry import RetryLater, decide
 from service.engine.budget import Budget
+from service.engine.cancellation import Wishes
 from service.engine.guards import Guards
 from service.engine.routing import Router
 
@@ -36,24 +38,52 @@ class Processor:
         router: Router,
         guards: Guards,
         budget: Budget,
+        wishes: Wishes,
         meter: RequestMeter,
+        tracing: Tracing,
         clock: Clock,
         max_attempts: int,
         provider_timeout_seconds: float,
+        tell_usage: bool = False,
     ) -> None:
         self._queue = queue
         self._router = router
         self._guards = guards
         self._budget = budget
+        self._wishes = wishes
         self._meter = meter
+        self._tracing = tracing
         self._clock = clock
         self._max_attempts = max_attempts
         self._provider_timeout_seconds = provider_timeout_seconds
+        self._tell_usage = tell_usage
 
     async def process(self, claim: Claim) -> None:
         """Makes one attempt at a claimed request and records what came of it."""
+        request = claim.request
+        span = self._tracing.begin("process comparison", SpanKind.CONSUMER, request.traceparent)
+        if span.traceparent != request.traceparent:
+            # What is noted of the outcome, and whoever receives it, stands below this attempt.
+            request = request.model_copy(update={"traceparent": span.traceparent})
+            claim = replace(claim, request=request)
+            waited_seconds = (self._clock.now() - request.queued_at).total_seconds()
+            span.note(
+                messaging__message__id=request.queue_id,
+                messaging__message__conversation_id=str(request.correlation_id),
+                llmctl__attempt=claim.attempt,
+                llmctl__queue_wait_seconds=waited_seconds,
+            )
+        try:
+            await self._process(claim)
+        finally:
+            span.end()
+
+    async def _process(self, claim: Claim) -> None:
         now = self._clock.now()
         request = claim.request
+        if self._wishes.wants(request.queue_id):
+            await self._cancel_unstarted(claim, attempts_begun=claim.attempt - 1)
+            return
         if now >= request.expires_at:
             waited = (now - request.queued_at).total_seconds()
             await self._fail(
@@ -78,6 +108,15 @@ class Processor:
         if claim.attempt == 1:
             self._meter.started(max(0.0, (now - request.queued_at).total_seconds()))
         await self._attempt(claim)
+
+    async def cancel(self, claim: Claim) -> None:
+        """Ends a request that was waiting, and whose claim was not counted as an attempt."""
+        await self._cancel_unstarted(claim, attempts_begun=claim.attempt)
+
+    async def _cancel_unstarted(self, claim: Claim, *, attempts_begun: int) -> None:
+        # One whose end is not known was begun by a process that was killed, or by another replica.
+        begun = attempts_begun > claim.spent.calls
+        await self._cancel(claim, self._provider_of(claim), claim.spent, begun=begun)
 
     async def _attempt(self, claim: Claim) -> None:
         try:
@@ -106,9 +145,14 @@ class Processor:
     async def _call(self, claim: Claim, route: Route, call: ProviderCall, estimated_usd: float) -> None:
         self._meter.calling(route.provider)
         started_at, started = self._clock.now(), self._clock.monotonic()
+        span = self._tracing.begin(
+            f"chat {route.model}", SpanKind.CLIENT, claim.request.traceparent, _describe_call(route)
+        )
         try:
             reply = await self._ask(self._router.provider(route), call)
         except ProviderFailure as failure:
+            _note_usage(span, failure.usage)
+            span.end(failure.code.value)
             seconds = self._clock.monotonic() - started
             unconfirmed_usd = self._budget.unconfirmed_usd(failure, estimated_usd)
             self._budget.settle(claim.sequence, failure.usage.cost_usd + unconfirmed_usd)
@@ -118,7 +162,16 @@ class Processor:
                 failure.usage, seconds, model, failure.code, failure.message, 1, unconfirmed_usd, (attempt,)
             )
             await self._after_failure(claim, route, failure, call_spent)
+        except CallCutOff as cut_off:
+            span.end(LLMErrorCode.REQUEST_CANCELLED.value)
+            await self._after_cut_off(claim, route, cut_off, started_at, started, estimated_usd)
+        except BaseException:  # the process stops: the call is made again by the next start
+            span.end("cut off")
+            raise
         else:
+            _note_usage(span, reply.usage)
+            span.note(gen_ai__response__model=reply.model)
+            span.end()
             seconds = self._clock.monotonic() - started
             self._budget.settle(claim.sequence, reply.usage.cost_usd)
             attempt = _note_attempt(started_at, seconds, route)
@@ -142,8 +195,9 @@ class Processor:
 
     async def _ask(self, provider: LLMProvider, call: ProviderCall) -> ProviderReply:
         try:
-            return await provider.compare(call)
-        except ProviderFailure:
+            with self._wishes.interrupting(call.queue_id):
+                return await provider.compare(call)
+        except (ProviderFailure, CallCutOff):
             raise
         except Exception as error:
             # A provider raises nothing else; where one does it is a defect, and the caller is told anyway.
@@ -162,12 +216,21 @@ class Processor:
         self._guards.succeed(claim.sequence, reply)
         self._meter.attempted(route.provider, reply.model, None, seconds, reply.usage)
         spent = claim.spent + call_spent
-        callback = compose_success(claim.request, route.provider, reply.judgement, spent, self._clock.now())
+        callback = compose_success(
+            claim.request,
+            route.provider,
+            reply.judgement,
+            spent,
+            self._clock.now(),
+            tell_usage=self._tell_usage,
+        )
         await self._record(claim, callback)
         _log.info(
             "request answered",
             request_id=claim.request.queue_id,
             correlation_id=str(claim.request.correlation_id),
+            caller=claim.request.caller,
+            trace_id=read_trace_id(claim.request.traceparent),
             provider=route.provider.value,
             model=reply.model,
             attempt=claim.attempt,
@@ -220,6 +283,56 @@ class Processor:
             details["unconfirmed_cost_usd"] = spent.unconfirmed_usd
         await self._fail(claim, route.provider, failure.code, failure.message, spent, details)
 
+    async def _after_cut_off(
+        self,
+        claim: Claim,
+        route: Route,
+        cut_off: CallCutOff,
+        started_at: datetime,
+        started: float,
+        estimated_usd: float,
+    ) -> None:
+        """The call was closed: what it has cost is not known, and it may be billed."""
+        seconds = self._clock.monotonic() - started
+        code = LLMErrorCode.REQUEST_CANCELLED
+        self._meter.attempted(route.provider, route.model, code, seconds, Usage())
+        if not cut_off.begun:
+            await self._cancel(claim, route.provider, claim.spent, begun=False)
+            return
+        self._budget.settle(claim.sequence, estimated_usd)
+        call_spent = Spent(
+            provider_seconds=seconds,
+            model=route.model,
+            last_code=code,
+            calls=1,
+            unconfirmed_usd=estimated_usd,
+            attempts=(_note_attempt(started_at, seconds, route, code),),
+        )
+        await self._cancel(claim, route.provider, claim.spent + call_spent, begun=True)
+
+    async def _cancel(self, claim: Claim, provider: LLMProviderType, spent: Spent, *, begun: bool) -> None:
+        """Ends a request that nobody wants any more; `begun` says that a call to the provider was."""
+        message = "The request was cancelled before a call to the provider began."
+        if begun:
+            message = "The request was cancelled while the provider was asked; that call may be billed."
+        elif spent.calls:
+            message = "The request was cancelled between two attempts; cost_estimate has what they have cost."
+        details: dict[str, object] = {"attempts": claim.attempt, "may_be_billed": begun}
+        if spent.unconfirmed_usd:
+            details["unconfirmed_cost_usd"] = spent.unconfirmed_usd
+        code = LLMErrorCode.REQUEST_CANCELLED
+        # Before the outcome is durable: whoever wished it is woken by that.
+        self._wishes.grant(claim.request.queue_id)
+        await self._record(claim, self._compose_failure(claim, provider, code, message, spent, details))
+        _log.info(
+            "request cancelled",
+            request_id=claim.request.queue_id,
+            correlation_id=str(claim.request.correlation_id),
+            caller=claim.request.caller,
+            attempt=claim.attempt,
+            may_be_billed=begun,
+        )
+
     async def _fail(
         self,
         claim: Claim,
@@ -229,15 +342,30 @@ class Processor:
         spent: Spent,
         details: dict[str, object] | None = None,
     ) -> None:
-        callback = compose_failure(claim.request, provider, code, message, spent, self._clock.now(), details)
-        await self._record(claim, callback)
+        await self._record(claim, self._compose_failure(claim, provider, code, message, spent, details))
         _log.error(
             "request failed",
             request_id=claim.request.queue_id,
             correlation_id=str(claim.request.correlation_id),
+            caller=claim.request.caller,
+            trace_id=read_trace_id(claim.request.traceparent),
             error_code=code.value,
             error=message,
             attempt=claim.attempt,
+        )
+
+    def _compose_failure(
+        self,
+        claim: Claim,
+        provider: LLMProviderType,
+        code: LLMErrorCode,
+        message: str,
+        spent: Spent,
+        details: dict[str, object] | None,
+    ) -> Callback:
+        now = self._clock.now()
+        return compose_failure(
+            claim.request, provider, code, message, spent, now, details, tell_usage=self._tell_usage
         )
 
     async def _record(self, claim: Claim, callback: Callback) -> None:
@@ -273,6 +401,24 @@ class Processor:
     def _provider_of(self, claim: Claim) -> LLMProviderType:
         overrides = claim.request.request_data.llm_config_overrides
         return (overrides.provider_override if overrides else None) or self._router.default
+
+
+def _describe_call(route: Route) -> dict[str, str | float | bool]:
+    # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": route.provider.value,
+        "gen_ai.request.model": route.model,
+    }
+
+
+def _note_usage(span: Span, usage: Usage) -> None:
+    if usage.total_tokens:
+        span.note(
+            gen_ai__usage__input_tokens=usage.prompt_tokens,
+            gen_ai__usage__output_tokens=usage.completion_tokens,
+            llmctl__cost_usd=usage.cost_usd,
+        )
 
 
 def _note_attempt(

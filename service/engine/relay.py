@@ -7,10 +7,11 @@ known whether it was taken is looked up on its topic first. What the broker refu
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from service.contracts.codec import read_header
 from service.core.errors import (
     BrokerUnavailable,
     PublishFailed,
@@ -26,8 +27,10 @@ from service.core.ports import (
     DoubtfulCallbacks,
     LLMEventPublisherProtocol,
     Outbox,
+    Span,
+    Tracing,
 )
-from service.core.records import Callback, OutboxEntry
+from service.core.records import Callback, OutboxEntry, SpanKind
 from service.core.written import WrittenPositions
 from service.engine.windows import SendWindows
 
@@ -36,6 +39,8 @@ UNCONFIRMED_AFTER_SECONDS = 10.0
 SEND_AGAIN_SECONDS = 5.0
 STORE_AGAIN_SECONDS = 1.0
 SETTLE_SECONDS = 0.05
+
+_SPAN_ATTRIBUTES = {"messaging.system": "kafka", "messaging.operation.type": "send"}
 
 _log = structlog.get_logger("service.relay")
 
@@ -48,6 +53,9 @@ class _Send:
     again: bool
     ticket: int = 0
     overdue: bool = False
+    span: Span | None = None
+    failure: str | None = None
+    """How it failed, for its span."""
 
     @property
     def callback(self) -> Callback:
@@ -65,12 +73,14 @@ class Relay:
         publisher: LLMEventPublisherProtocol,
         log: CallbackLog,
         meter: CallbackMeter,
+        tracing: Tracing,
     ) -> None:
         self._outbox = outbox
         self._doubtful = doubtful
         self._publisher = publisher
         self._log = log
         self._meter = meter
+        self._tracing = tracing
         self._windows = SendWindows()
         self._written = WrittenPositions()
         self._beginnings: dict[str, asyncio.Lock] = {}
@@ -119,8 +129,16 @@ class Relay:
         try:
             await self._begin_topic(callback.topic)
             send.ticket = self._written.begin(callback.topic)
+            send.span = self._tracing.begin(
+                f"send {callback.topic}",
+                SpanKind.PRODUCER,
+                read_header(callback.sealed.headers, "traceparent"),
+                _SPAN_ATTRIBUTES,
+            )
             await self._publish(send)
         finally:
+            if send.span is not None:
+                send.span.end(send.failure)
             unconfirmed.cancel()
             if self._windows.leave(callback.topic, overdue=send.overdue):
                 self._outbox.changed.set()
@@ -148,6 +166,12 @@ class Relay:
         else:
             if place is not None:
                 self._written.acknowledge(callback.topic, place)
+                send.entry = replace(entry, place=place)
+                if send.span is not None:
+                    send.span.note(
+                        messaging__destination__partition__id=str(place.partition),
+                        messaging__kafka__offset=place.offset,
+                    )
             self._note_delivery(send)
 
     async def _begin_topic(self, topic: str) -> None:
@@ -191,6 +215,7 @@ class Relay:
 
     def _note_failure(self, send: _Send, event: str, error: ServiceError) -> None:
         callback = send.callback
+        send.failure = type(error).__name__
         self._failed_before.add(send.entry.sequence)
         self._meter.publish_failed(callback.topic)
         _log.error(

@@ -5,6 +5,7 @@ Structured output: https://platform.claude.com/docs/en/build-with-claude/structu
 the older way, is refused by the models that always think)
 Endings: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 Errors: https://platform.claude.com/docs/en/api/errors
+The list of models: https://platform.claude.com/docs/en/api/models-list
 Limits and spend limits: https://platform.claude.com/docs/en/api/rate-limits
 Names of fields: https://github.com/anthropics/anthropic-sdk-python (src/anthropic/types)
 """
@@ -22,7 +23,7 @@ from service.core.outcome import RateWindow, Usage
 from service.core.prompt import ANSWER_SCHEMA
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
-from service.providers.dialect import Completion, Ending, check_key, list_headers, parse_url, post
+from service.providers.dialect import Completion, Ending, check_key, get, list_headers, parse_url, post
 from service.providers.documents import clean, count, member, members, parse, text
 from service.providers.exchange import Answer
 from service.providers.refusals import (
@@ -77,6 +78,7 @@ class Anthropic:
     def __init__(self, *, api_key: str, base_url: str) -> None:
         self._api_key = check_key(self.title, api_key)
         self._url = parse_url(self.title, base_url, "/v1/messages", "https://api.anthropic.com")
+        self._models_url = parse_url(self.title, base_url, "/v1/models", "https://api.anthropic.com")
         self.base_url = base_url
         self._headers = list_headers(self._url, {"x-api-key": api_key, "anthropic-version": API_VERSION})
 
@@ -92,6 +94,10 @@ class Anthropic:
         if call.temperature is not None and (model is None or model.accepts_temperature):
             document["temperature"] = call.temperature
         return post(self._url, self._headers, document)
+
+    def compose_key_check(self) -> httpx.Request:
+        """Asks for the first of the models."""
+        return get(self._models_url.copy_merge_params({"limit": "1"}), self._headers)
 
     def read(self, answer: Answer) -> Completion:
         """Reads a message; what the model thought is left out."""

@@ -123,6 +123,24 @@ class Catalogue:
         model = self.find(provider, name)
         return 0.0 if model is None else model.estimate(prompt_tokens, output_tokens)
 
+    def describe_price(self, provider: LLMProviderType, name: str) -> dict[str, object] | None:
+        """What a million tokens cost, as JSON; None where the model is not in the catalogue."""
+        model = self.find(provider, name)
+        if model is None:
+            return None
+        long = model.long_prompt
+        return {
+            "prompt_usd_per_million": model.prompt_usd_per_million,
+            "completion_usd_per_million": model.completion_usd_per_million,
+            "long_prompt": None
+            if long is None
+            else {
+                "above_tokens": long.above_tokens,
+                "prompt_usd_per_million": long.prompt_usd_per_million,
+                "completion_usd_per_million": long.completion_usd_per_million,
+            },
+        }
+
     def extend(self, models: Iterable[Model]) -> "Catalogue":
         """The same catalogue with these models added, or in place of those of the same name."""
         return Catalogue((*self._models.values(), *models), unusable=self._unusable)

@@ -67,6 +67,10 @@ class Dialect(Protocol):
         """The call as a request. Raises `ProviderFailure` where it cannot be written."""
         ...
 
+    def compose_key_check(self) -> httpx.Request:
+        """A call that needs the key and costs nothing."""
+        ...
+
     def read(self, answer: Answer) -> Completion:
         """Reads an answer with status 200, whatever stands in it."""
         ...
@@ -109,6 +113,11 @@ def list_headers(url: httpx.URL, own: Mapping[str, str]) -> tuple[tuple[bytes, b
         (b"content-type", b"application/json"),
         (b"user-agent", b"llmctl"),
     )
+
+
+def get(url: httpx.URL, headers: Iterable[tuple[bytes, bytes]]) -> httpx.Request:
+    """A request without a body."""
+    return httpx.Request("GET", url, headers=list(headers))
 
 
 def post(url: httpx.URL, headers: Iterable[tuple[bytes, bytes]], document: dict[str, Any]) -> httpx.Request:

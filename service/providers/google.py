@@ -5,6 +5,7 @@ Structured output: https://ai.google.dev/gemini-api/docs/structured-output (`res
 The key goes in a header: https://ai.google.dev/gemini-api/docs/api-key
 Errors: https://ai.google.dev/gemini-api/docs/troubleshooting, their details
 https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
+The list of models: https://ai.google.dev/api/models#method:-models.list
 Names of fields and endings: https://github.com/googleapis/python-genai (google/genai/types.py)
 
 The API says nothing of its limits beside an answer.
@@ -25,7 +26,7 @@ from service.core.outcome import RateWindow, Usage
 from service.core.prompt import ANSWER_SCHEMA
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
-from service.providers.dialect import Completion, Ending, check_key, list_headers, parse_url, post
+from service.providers.dialect import Completion, Ending, check_key, get, list_headers, parse_url, post
 from service.providers.documents import clean, count, first, member, members, parse, text
 from service.providers.exchange import Answer
 from service.providers.refusals import (
@@ -79,6 +80,9 @@ class Google:
         self._url = parse_url(
             self.title, base_url, "/v1beta/models/", "https://generativelanguage.googleapis.com"
         )
+        self._models_url = parse_url(
+            self.title, base_url, "/v1beta/models", "https://generativelanguage.googleapis.com"
+        )
         self.base_url = base_url
         self._headers = list_headers(self._url, {"x-goog-api-key": api_key})
 
@@ -96,6 +100,10 @@ class Google:
         }
         path = f"{self._url.path}{quote(call.model, safe='')}:generateContent"
         return post(self._url.copy_with(raw_path=path.encode("ascii")), self._headers, document)
+
+    def compose_key_check(self) -> httpx.Request:
+        """Asks for the first of the models."""
+        return get(self._models_url.copy_merge_params({"pageSize": "1"}), self._headers)
 
     def read(self, answer: Answer) -> Completion:
         """Reads the first candidate; what the model thought is left out."""

@@ -3,6 +3,7 @@
 Calls: https://platform.openai.com/docs/api-reference/chat/create
 Structured output and refusals: https://platform.openai.com/docs/guides/structured-outputs
 Errors: https://platform.openai.com/docs/guides/error-codes
+The list of models: https://platform.openai.com/docs/api-reference/models/list
 Limits in headers: https://platform.openai.com/docs/guides/rate-limits
 """
 
@@ -18,7 +19,7 @@ from service.core.outcome import RateWindow
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
 from service.providers.chat import compose_chat, read_ending, read_usage
-from service.providers.dialect import Completion, check_key, list_headers, parse_url, post
+from service.providers.dialect import Completion, check_key, get, list_headers, parse_url, post
 from service.providers.documents import clean, member, parse
 from service.providers.exchange import Answer
 from service.providers.refusals import (
@@ -58,6 +59,7 @@ class OpenAI:
     def __init__(self, *, api_key: str, base_url: str) -> None:
         self._api_key = check_key(self.title, api_key)
         self._url = parse_url(self.title, base_url, "/chat/completions", "https://api.openai.com/v1")
+        self._models_url = parse_url(self.title, base_url, "/models", "https://api.openai.com/v1")
         self.base_url = base_url
         self._headers = list_headers(self._url, {"authorization": f"Bearer {api_key}"})
 
@@ -70,6 +72,10 @@ class OpenAI:
             document["max_completion_tokens"] = call.max_tokens
         client_id = f"{call.correlation_id}-{call.attempt}".encode()
         return post(self._url, (*self._headers, (b"x-client-request-id", client_id)), document)
+
+    def compose_key_check(self) -> httpx.Request:
+        """Asks for the list of models."""
+        return get(self._models_url, self._headers)
 
     def read(self, answer: Answer) -> Completion:
         """Reads a chat completion."""

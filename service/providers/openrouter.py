@@ -5,7 +5,7 @@ Structured output: https://openrouter.ai/docs/features/structured-outputs (only 
 schema are asked: `provider.require_parameters`)
 What a call was charged: https://openrouter.ai/docs/use-cases/usage-accounting
 Errors, also those in answers with status 200: https://openrouter.ai/docs/api/reference/errors-and-debugging
-Limits: https://openrouter.ai/docs/api/reference/limits
+Limits, and what a key may do: https://openrouter.ai/docs/api/reference/limits (the list of models needs none)
 """
 
 import math
@@ -21,7 +21,7 @@ from service.core.outcome import RateWindow
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
 from service.providers.chat import compose_chat, read_ending, read_usage
-from service.providers.dialect import Completion, Ending, check_key, list_headers, parse_url, post
+from service.providers.dialect import Completion, Ending, check_key, get, list_headers, parse_url, post
 from service.providers.documents import clean, first, member, parse
 from service.providers.exchange import Answer
 from service.providers.refusals import (
@@ -61,6 +61,7 @@ class OpenRouter:
     def __init__(self, *, api_key: str, base_url: str) -> None:
         self._api_key = check_key(self.title, api_key)
         self._url = parse_url(self.title, base_url, "/chat/completions", "https://openrouter.ai/api/v1")
+        self._key_url = parse_url(self.title, base_url, "/key", "https://openrouter.ai/api/v1")
         self.base_url = base_url
         self._headers = list_headers(self._url, {"authorization": f"Bearer {api_key}"})
 
@@ -73,6 +74,10 @@ class OpenRouter:
         if call.max_tokens is not None:
             document["max_tokens"] = call.max_tokens
         return post(self._url, self._headers, document)
+
+    def compose_key_check(self) -> httpx.Request:
+        """Asks what the key may do."""
+        return get(self._key_url, self._headers)
 
     def read(self, answer: Answer) -> Completion:
         """Reads a chat completion, or the refusal that came in its place after the status had been sent."""

@@ -9,11 +9,13 @@ from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMConfigOverrides
 from service.core.errors import ProviderFailure
+from service.core.keys import KeyReport, KeyStatus, judge_failure
 from service.core.outcome import Judgement, ProviderReply, Usage
 from service.core.prompt import read_judgement
 from service.core.records import ProviderCall
 from service.providers.catalogue import Catalogue
 from service.providers.dialect import Completion, Dialect, Ending
+from service.providers.documents import parse
 from service.providers.exchange import Answer, exchange
 
 _OF_ENDING: Final[dict[Ending, tuple[LLMErrorCode, bool, str]]] = {
@@ -39,6 +41,9 @@ _OF_ENDING: Final[dict[Ending, tuple[LLMErrorCode, bool, str]]] = {
         "{}'s answer is no completion with a text.",
     ),
 }
+
+_OF_KEY_CHECK: Final = frozenset({"data", "models"})
+"""What every vendor's answer to a key check has one of."""
 
 
 class RemoteProvider:
@@ -90,6 +95,23 @@ class RemoteProvider:
         if answer.status != httpx.codes.OK:
             raise replace(self._dialect.explain(answer), model=call.model)
         return self._read_reply(answer, call.model)
+
+    async def check_key(self, timeout_seconds: float) -> KeyReport:
+        """Tries the key with a call that costs nothing. Raises nothing; keeps to the limit."""
+        request = self._dialect.compose_key_check()
+        try:
+            answer = await exchange(self._transport, request, timeout_seconds=timeout_seconds)
+        except ProviderFailure as failure:
+            return judge_failure(failure)
+        title = self._dialect.title
+        if answer.status != httpx.codes.OK:
+            return judge_failure(self._dialect.explain(answer))
+        if parse(answer.body).keys().isdisjoint(_OF_KEY_CHECK):
+            return KeyReport(
+                KeyStatus.UNEXPECTED,
+                f"What answers at {title}'s base URL is not its API; check the base URL setting.",
+            )
+        return KeyReport(KeyStatus.ACCEPTED, f"{title} accepts the key.")
 
     async def close(self) -> None:
         """Closes its connections."""

@@ -1,16 +1,19 @@
 """The order in which waiting requests are served: pure bookkeeping in memory, no I/O and no clock of its own.
 
-A lane for each provider and priority, in the order of acceptance. A request gains one step of priority for
-every `AGING_SECONDS` that it waits, so that a stream of urgent requests delays the others and never starves
-them. A provider that admits no call now keeps its lanes, and those of the others are served.
+A lane for each provider and priority, in the order of acceptance; within it callers take turns. A request
+gains one step of priority for every `AGING_SECONDS` that it waits, so that a stream of urgent requests delays
+the others and never starves them. A provider that admits no call now keeps its lanes, and those of the others
+are served.
 """
 
 import heapq
-from collections import deque
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.contracts.requests import QueuedRequest
 from service.core.ports import Admit
+from service.queues.turns import Turns
 
 AGING_SECONDS = 30.0
 _SPARE_DEADLINES = 1000
@@ -27,6 +30,8 @@ class Waiting:
     provider: str | None = None
     """Who is to be asked; None is the default provider of whoever serves it."""
     estimated_tokens: int = 0
+    caller: str | None = None
+    """Who takes turns with whom."""
 
 
 def admit_all(sequence: int, provider: str | None, tokens: int) -> bool:  # noqa: ARG001 - it is an `Admit`
@@ -45,23 +50,28 @@ class Backlog:
     """Which requests wait, who is next, and whose deadline has passed."""
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[str | None, int], deque[Waiting]] = {}
+        self._lanes: dict[tuple[str | None, int], Turns[Waiting]] = {}
         # What left by its deadline is still in its lane until it comes to the head: it is known by not
         # being here.
         self._present: dict[int, Waiting] = {}
+        self._of_caller: Counter[str | None] = Counter()
         self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._present)
 
+    def count_of(self, caller: str | None) -> int:
+        """How many requests of a caller wait."""
+        return self._of_caller[caller]
+
     def append(self, waiting: Waiting) -> None:
-        """Adds a request behind all others of its provider and priority."""
-        self._lane_of(waiting).append(waiting)
+        """Adds a request behind all others of its provider, priority and caller."""
+        self._lane_of(waiting).append(waiting.caller, waiting)
         self._enter(waiting)
 
     def restore(self, waiting: Waiting) -> None:
-        """Puts a request that had been taken back before all others of its provider and priority."""
-        self._lane_of(waiting).appendleft(waiting)
+        """Puts a request that had been taken back before all others of its provider, priority and caller."""
+        self._lane_of(waiting).restore(waiting.caller, waiting)
         self._enter(waiting)
 
     def take(self, limit: int, now_unix_seconds: float, admit: Admit = admit_all) -> list[Waiting]:
@@ -69,16 +79,15 @@ class Backlog:
         taken: list[Waiting] = []
         refused: set[str | None] = set()
         while len(taken) < limit:
-            heads = [lane for key, lane in self._filled_lanes() if key[0] not in refused]
+            heads = [(head, lane) for key, head, lane in self._heads() if key[0] not in refused]
             if not heads:
                 break
-            lane = max(heads, key=lambda lane: _urgency(lane[0], now_unix_seconds))
-            waiting = lane[0]
+            waiting, lane = max(heads, key=lambda each: _urgency(each[0], now_unix_seconds))
             if not admit(waiting.sequence, waiting.provider, waiting.estimated_tokens):
                 refused.add(waiting.provider)
                 continue
-            lane.popleft()
-            del self._present[waiting.sequence]
+            lane.pop()
+            self._leave(waiting.sequence)
             taken.append(waiting)
         return taken
 
@@ -86,40 +95,56 @@ class Backlog:
         """Removes and returns up to `limit` requests whose deadline has passed."""
         taken: list[Waiting] = []
         while self._deadlines and self._deadlines[0][0] <= now_unix_seconds and len(taken) < limit:
-            waiting = self._present.pop(heapq.heappop(self._deadlines)[1], None)
+            waiting = self._leave(heapq.heappop(self._deadlines)[1])
             if waiting is not None:
                 taken.append(waiting)
         return taken
 
+    def discard(self, sequence: int) -> bool:
+        """Removes a request; returns whether it waited here."""
+        return self._leave(sequence) is not None
+
     def oldest_accepted_unix_seconds(self) -> float | None:
         """When the request that waits longest was accepted; None where none waits."""
-        return min((lane[0].accepted_unix_seconds for _, lane in self._filled_lanes()), default=None)
+        return min(
+            (head.accepted_unix_seconds for lane in self._lanes.values() for head in lane.heads()),
+            default=None,
+        )
 
-    def _lane_of(self, waiting: Waiting) -> deque[Waiting]:
+    def _lane_of(self, waiting: Waiting) -> Turns[Waiting]:
         key = waiting.provider, waiting.priority
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = deque()
+            lane = self._lanes[key] = Turns(self._is_present)
         return lane
+
+    def _is_present(self, waiting: Waiting) -> bool:
+        return self._present.get(waiting.sequence) is waiting
 
     def _enter(self, waiting: Waiting) -> None:
         self._present[waiting.sequence] = waiting
+        self._of_caller[waiting.caller] += 1
         heapq.heappush(self._deadlines, (waiting.expires_unix_seconds, waiting.sequence))
         if len(self._deadlines) > 2 * len(self._present) + _SPARE_DEADLINES:
             # Most deadlines are of requests that are long answered: drop those before they add up.
             self._deadlines = [(one.expires_unix_seconds, one.sequence) for one in self._present.values()]
             heapq.heapify(self._deadlines)
 
-    def _filled_lanes(self) -> list[tuple[tuple[str | None, int], deque[Waiting]]]:
-        filled = []
+    def _leave(self, sequence: int) -> Waiting | None:
+        waiting = self._present.pop(sequence, None)
+        if waiting is not None:
+            self._of_caller[waiting.caller] -= 1
+            if not self._of_caller[waiting.caller]:
+                del self._of_caller[waiting.caller]
+        return waiting
+
+    def _heads(self) -> Iterator[tuple[tuple[str | None, int], Waiting, Turns[Waiting]]]:
         for key, lane in tuple(self._lanes.items()):
-            while lane and self._present.get(lane[0].sequence) is not lane[0]:
-                lane.popleft()
-            if lane:
-                filled.append((key, lane))
-            else:
+            head = lane.head()
+            if head is None:
                 del self._lanes[key]
-        return filled
+            else:
+                yield key, head, lane
 
 
 def _urgency(waiting: Waiting, now_unix_seconds: float) -> tuple[float, int]:

@@ -10,22 +10,25 @@ from datetime import UTC, date, datetime
 
 from service.contracts.requests import QueuedRequest
 from service.contracts.topics import derive_event_id
+from service.core.charges import ChargeBook, DayCharge, find_charge
 from service.core.outcome import Spent
 from service.core.ports import Admit, Positions
-from service.core.records import Callback, Claim, Doubt, OutboxEntry, ParkedCallback, Receipt
+from service.core.records import (
+    Callback,
+    Claim,
+    Doubt,
+    JournalEntry,
+    JournalPage,
+    OutboxEntry,
+    ParkedCallback,
+    Receipt,
+    UsageEntry,
+)
 from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
 from service.queues.doubts import DoubtBook
 from service.queues.lanes import Lanes
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryQueueStats:
-    """How the queue stands at this moment."""
-
-    waiting: int
-    claimed: int
-    oldest_accepted_at: datetime | None
-    usable: bool = True
+from service.queues.snapshot import QueueSnapshot
+from service.queues.steps import Steps
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class MemoryOutbox:
         self._doubtful: dict[int, OutboxEntry] = {}
         self._written: dict[str, dict[int, int]] = {}
         self._parked: dict[int, tuple[OutboxEntry, ParkedCallback]] = {}
+        self._journal: list[JournalEntry] = []
 
     async def take(self, limit: int, avoid: Collection[str] = ()) -> Sequence[OutboxEntry]:
         """Takes up to `limit` callbacks to send, at once and perhaps none."""
@@ -65,6 +69,7 @@ class MemoryOutbox:
         for topic, ends in positions.items():
             if topic not in self._doubts:
                 self._written.setdefault(topic, {}).update(ends)
+        self._journal.extend(map(_note_delivery, entries))
         self._sending -= len(entries)
 
     def put_back(self, entry: OutboxEntry) -> None:
@@ -124,9 +129,19 @@ class MemoryOutbox:
         self._doubts.settle(topic, doubts)
         for doubt in doubts:
             entry = self._doubtful.pop(doubt.sequence)
-            if doubt.event_id not in standing:
+            if doubt.event_id in standing:
+                self._journal.append(_note_delivery(entry))
+            else:
                 self.append(dataclasses.replace(entry, stored_monotonic_seconds=None))
         self.changed.set()
+
+    async def list_journal(self, after: str | None, limit: int) -> JournalPage:
+        """About `limit` entries behind a place, oldest first."""
+        if after is not None and not after.isdecimal():
+            raise ValueError("it is no place of this journal")
+        start = int(after or 0)
+        end = start + limit
+        return JournalPage(tuple(self._journal[start:end]), str(end) if end < len(self._journal) else None)
 
     async def list_parked(self, after: int, limit: int) -> Sequence[ParkedCallback]:
         """Up to `limit` parked callbacks whose sequence is greater than `after`, in that order."""
@@ -149,18 +164,64 @@ class MemoryOutbox:
         return len(self._parked)
 
 
+def _note_delivery(entry: OutboxEntry) -> JournalEntry:
+    callback = entry.callback
+    return JournalEntry(
+        callback.queue_id,
+        callback.key,
+        callback.topic,
+        callback.success,
+        callback.accepted_unix_seconds,
+        entry.place,
+        time.time(),
+    )
+
+
+class MemoryUsage:
+    """`UsageEvents`: what requests have used, until it is told."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, UsageEntry] = {}
+        self._arrived = asyncio.Event()
+
+    def append(self, sequence: int, callback: Callback) -> None:
+        """Adds a callback's event, where it has one."""
+        if callback.usage is not None:
+            self._entries[sequence] = UsageEntry(sequence, callback.key, callback.usage)
+            self._arrived.set()
+
+    async def peek(self, limit: int) -> Sequence[UsageEntry]:
+        """The oldest of them, up to `limit`, waiting for the first."""
+        while not self._entries:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return list(itertools.islice(self._entries.values(), limit))
+
+    async def told(self, entries: Sequence[UsageEntry]) -> None:
+        """Forgets those that stand on the topic."""
+        for entry in entries:
+            self._entries.pop(entry.sequence, None)
+
+    def depth(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+
 class MemoryQueue:
-    """Requests in the order of their priority and acceptance, together with their `outbox`."""
+    """Requests in the order of their priority and acceptance, together with their `outbox` and `usage`."""
 
     def __init__(self, *, idempotency_ttl_seconds: float = 86_400) -> None:
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._keys: dict[tuple[str | None, str], _Key] = {}
         self.outbox = MemoryOutbox()
+        self.usage = MemoryUsage()
         self._backlog = Backlog()
-        self._spending: dict[date, float] = {}
+        self._charges = ChargeBook()
         self._rows: dict[int, _Row] = {}
         self._claimed: set[int] = set()
         self._resting: set[int] = set()
+        self._known: dict[str, int] = {}
+        self._steps = Steps()
         self._filled = asyncio.Event()
         self._sequences = itertools.count(1)
 
@@ -173,6 +234,7 @@ class MemoryQueue:
             request.expires_at.timestamp(),
             name_provider(request),
             estimated_tokens,
+            request.caller,
         )
         if request.idempotency_key is not None:
             receipt = Receipt(
@@ -183,6 +245,7 @@ class MemoryQueue:
             )
             self._keys[request.caller, request.idempotency_key] = _Key(receipt)
         self._rows[waiting.sequence] = _Row(waiting, request)
+        self._known[request.queue_id] = waiting.sequence
         self._backlog.append(waiting)
         self._filled.set()
         return len(self._backlog)
@@ -213,10 +276,34 @@ class MemoryQueue:
             claims.append(Claim(waiting.sequence, row.request, row.attempts, row.spent))
         return claims
 
+    def holds(self, queue_id: str, caller: str | None) -> bool:
+        """Whether a request of this caller is held and has no outcome; None is every caller."""
+        sequence = self._known.get(queue_id)
+        return sequence is not None and caller in {None, self._rows[sequence].request.caller}
+
+    async def claim_cancelled(self, queue_id: str) -> Claim | None:
+        """Takes a request as soon as it waits, to end it; None where it reached its outcome first."""
+        while (sequence := self._known.get(queue_id)) is not None:
+            if self._backlog.discard(sequence) or sequence in self._resting:
+                self._resting.discard(sequence)
+                self._claimed.add(sequence)
+                row = self._rows[sequence]
+                return Claim(sequence, row.request, row.attempts, row.spent)
+            await self._steps.wait(sequence)
+        return None
+
+    async def cancel_elsewhere(self, queue_id: str, caller: str | None) -> bool:  # noqa: ARG002
+        """Nobody shares it."""
+        return False
+
     async def recall(self, caller: str | None, key: str) -> Receipt | None:
         """What was accepted under an idempotency key whose window is open."""
         known = self._keys.get((caller, key))
         return None if known is None or self._is_over(known) else known.receipt
+
+    async def list_journal(self, after: str | None, limit: int) -> JournalPage:
+        """About `limit` entries behind a place, oldest first."""
+        return await self.outbox.list_journal(after, limit)
 
     async def forget_ended(self) -> int:
         """Forgets keys whose window is over; returns how many."""
@@ -232,47 +319,68 @@ class MemoryQueue:
 
     async def retry(self, claim: Claim, after_seconds: float, spent: Spent, *, counted: bool = True) -> None:
         """Gives a request back for another attempt, not before `after_seconds`."""
-        self._spend(spent.cost_usd - claim.spent.cost_usd)
+        self._charge(claim, spent)
         self._rows[claim.sequence].spent = spent
         self._rows[claim.sequence].attempts -= not counted
         self._resting.add(claim.sequence)
-        asyncio.get_running_loop().call_later(after_seconds, self._restore, claim.sequence)
+        self._steps.take(claim.sequence)
+        asyncio.get_running_loop().call_later(after_seconds, self._rouse, claim.sequence)
 
     async def complete(self, claim: Claim, callback: Callback) -> None:
         """Moves a request to the outbox."""
-        self._spend(callback.cost_usd - claim.spent.cost_usd)
+        self._charge(claim, callback.spent)
         del self._rows[claim.sequence]
+        del self._known[claim.request.queue_id]
         self._claimed.discard(claim.sequence)
+        self._steps.take(claim.sequence)
         if claim.request.idempotency_key is not None:
             known = self._keys[claim.request.caller, claim.request.idempotency_key]
             known.ended_unix_seconds = time.time()
         self.outbox.append(OutboxEntry(claim.sequence, callback, time.monotonic()))
+        self.usage.append(claim.sequence, callback)
+
+    async def list_charges(self, since: date) -> Sequence[DayCharge]:
+        """What calls have used since a day."""
+        return tuple(self._charges.list_since(since))
 
     async def spent_usd(self, day: date) -> float:
         """What all calls that ended on a day have cost, as far as it is known or estimated."""
-        return self._spending.get(day, 0.0)
+        return self._charges.usd_of(day)
 
-    def stats(self) -> MemoryQueueStats:
+    def spent_elsewhere_usd(self, day: date) -> float:  # noqa: ARG002 - it is a `CostMemory`
+        """Nothing: there is no other."""
+        return 0.0
+
+    def stats(self) -> QueueSnapshot:
         """How the queue stands at this moment."""
-        ages = [self._rows[sequence].waiting.accepted_unix_seconds for sequence in self._resting]
-        head = self._backlog.oldest_accepted_unix_seconds()
-        oldest = min(ages if head is None else [*ages, head], default=None)
-        return MemoryQueueStats(
+        return QueueSnapshot(
             waiting=len(self._backlog) + len(self._resting),
             claimed=len(self._claimed) - len(self._resting),
-            oldest_accepted_at=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
+            find_oldest_unix_seconds=self._find_oldest,
+            of_caller=self._backlog.count_of,
         )
 
-    def _spend(self, usd: float) -> None:
-        today = datetime.now(UTC).date()
-        self._spending[today] = self._spending.get(today, 0.0) + usd
+    def _find_oldest(self) -> float | None:
+        ages = [self._rows[sequence].waiting.accepted_unix_seconds for sequence in self._resting]
+        head = self._backlog.oldest_accepted_unix_seconds()
+        return min(ages if head is None else [*ages, head], default=None)
+
+    def _charge(self, claim: Claim, spent: Spent) -> None:
+        found = find_charge(claim.request.caller, claim.spent, spent)
+        if found is not None:
+            self._charges.add(datetime.now(UTC).date(), *found)
 
     def _is_over(self, known: _Key) -> bool:
         ended = known.ended_unix_seconds
         return ended is not None and ended + self._idempotency_ttl_seconds <= time.time()
 
+    def _rouse(self, sequence: int) -> None:
+        if sequence in self._resting:
+            self._restore(sequence)
+
     def _restore(self, sequence: int) -> None:
         self._claimed.discard(sequence)
         self._resting.discard(sequence)
         self._backlog.restore(self._rows[sequence].waiting)
+        self._steps.take(sequence)
         self._filled.set()

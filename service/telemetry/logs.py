@@ -4,6 +4,7 @@ Events carry ids, codes, sizes and durations; never a prompt, an essay, an answe
 logged by its type and its frames, because its message may quote what it stumbled over.
 """
 
+import asyncio
 import logging
 import sys
 import time
@@ -18,11 +19,72 @@ from structlog.typing import EventDict, WrappedLogger
 LIBRARY_REPEAT_SECONDS = 10.0
 """A library that says the same again and again (a broker that is away) is heard once in this time."""
 
+LEVELS = ("debug", "info", "warning", "error")
+"""What a service can be told to log from; critical events are always logged."""
+
 _QUIET_LIBRARIES = ("aiokafka", "asyncio", "httpcore", "httpx", "uvicorn")
+
+
+class LevelledLogger(structlog.make_filtering_bound_logger("debug")):  # type: ignore[misc]  # made at run time
+    """A logger whose level can change while it is in use: structlog fixes it when a logger is made."""
+
+    minimum = logging.INFO
+
+    def debug(self, event: str, *args: Any, **facts: Any) -> Any:
+        """Logs what is of use to whoever looks into something."""
+        return super().debug(event, *args, **facts) if self.minimum <= logging.DEBUG else None
+
+    def info(self, event: str, *args: Any, **facts: Any) -> Any:
+        """Logs what goes as it should."""
+        return super().info(event, *args, **facts) if self.minimum <= logging.INFO else None
+
+    def warning(self, event: str, *args: Any, **facts: Any) -> Any:
+        """Logs what somebody may want to look at."""
+        return super().warning(event, *args, **facts) if self.minimum <= logging.WARNING else None
+
+
+class LogLevel:
+    """The level of this process's logs, for as long as somebody wants it."""
+
+    def __init__(self, usual: str) -> None:
+        self._usual = usual
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        set_log_level(usual)
+
+    @property
+    def current(self) -> str:
+        """From which level on is logged."""
+        return logging.getLevelName(LevelledLogger.minimum).lower()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it stays so; None where it stays until it is changed."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def change(self, level: str, seconds: float | None) -> None:
+        """Logs from this level on, for so long or, with None, until it is changed again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._until = None
+        set_log_level(level)
+        if seconds is not None:
+            self._until = time.monotonic() + seconds
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._return)
+        structlog.get_logger("service.logs").warning("log level changed", level=level, seconds=seconds)
+
+    def _return(self) -> None:
+        self.change(self._usual, None)
+
+
+def set_log_level(level: str) -> None:
+    """From here on everything below `level` is left out, by loggers in use, too."""
+    LevelledLogger.minimum = logging.getLevelNamesMapping()[level.upper()]
 
 
 def configure_logs(level: str = "info") -> None:
     """Sets up this process's logs, once, at its start."""
+    set_log_level(level)
     terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -35,14 +97,14 @@ def configure_logs(level: str = "info") -> None:
                 *shared,
                 structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
+            wrapper_class=LevelledLogger,
             logger_factory=structlog.WriteLoggerFactory(sys.stderr),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json)],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
+            wrapper_class=LevelledLogger,
             logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
             cache_logger_on_first_use=True,
         )

@@ -39,7 +39,7 @@ class _Children(dict[tuple[str, ...], Any]):
 
 
 class Metrics:
-    """Counts what happens to requests and callbacks: fulfils `RequestMeter` and `CallbackMeter`."""
+    """Counts what happens to requests and events: is `RequestMeter`, `CallbackMeter` and `UsageMeter`."""
 
     def __init__(self, model_names: Collection[str]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a metric that nobody reads
@@ -52,6 +52,12 @@ class Metrics:
         self._accepted = Counter("llm_requests_accepted_total", "Requests answered 202", registry=registry)
         self._rejected = Counter(
             "llm_requests_rejected_total", "Requests refused", ["error_code"], registry=registry
+        )
+        self._callers = Counter(
+            "llm_caller_requests_total",
+            "Requests of callers that have a token",
+            ["caller", "status"],
+            registry=registry,
         )
         self._processed = Counter(
             "llm_requests_processed_total", "Total LLM requests processed", ["status"], registry=registry
@@ -67,6 +73,9 @@ class Metrics:
             "Total callback publishing failures",
             ["topic"],
             registry=registry,
+        )
+        self._usage_published = Counter(
+            "llm_usage_events_published_total", "Usage events published", registry=registry
         )
         self._accept_seconds = Histogram(
             "llm_accept_seconds",
@@ -111,6 +120,7 @@ class Metrics:
         for status in ("success", "error"):
             self._processed.labels(status)
         self._processed_as = _Children(self._processed)
+        self._callers_as = _Children(self._callers)
         self._published_as = _Children(self._published)
         self._publish_seconds_as = _Children(self._publish_seconds)
         self._provider_seconds_of = _Children(self._provider_seconds)
@@ -136,16 +146,20 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def accepted(self, seconds: float) -> None:
+    def accepted(self, seconds: float, caller: str | None = None) -> None:
         """A request was answered 202, `seconds` after its body had arrived."""
         self._accepted.inc()
+        if caller is not None:
+            self._callers_as[caller, "accepted"].inc()
         self._accept_seconds.observe(seconds)
         self.figures.accepted.add()
         self.figures.accept.observe(seconds)
 
-    def rejected(self, code: LLMErrorCode) -> None:
+    def rejected(self, code: LLMErrorCode, caller: str | None = None) -> None:
         """A request was refused."""
         self._rejected.labels(code.value).inc()
+        if caller is not None:
+            self._callers_as[caller, "rejected"].inc()
         self.figures.rejected.add()
 
     def started(self, waited_seconds: float) -> None:
@@ -167,6 +181,9 @@ class Metrics:
     ) -> None:
         """A call to a provider came back."""
         self._calls_of[provider.value, "success" if failure is None else failure.value].inc()
+        if failure is LLMErrorCode.REQUEST_CANCELLED:
+            self.figures.of_provider(provider).finish(None)  # cut off by us: it says nothing of the provider
+            return
         family = _DATED.sub("", model)  # providers answer with a dated name of what was asked
         shown = family if family in self._model_names else OTHER
         self._provider_seconds_of[provider.value, shown].observe(seconds)
@@ -204,6 +221,10 @@ class Metrics:
         """An attempt to publish failed."""
         self._publish_failures.labels(self._topic_label(topic)).inc()
         self.figures.publish_failures.add()
+
+    def usage_told(self, count: int) -> None:
+        """The broker acknowledged so many usage events."""
+        self._usage_published.inc(count)
 
     def _topic_label(self, topic: str) -> str:
         if topic in self._topics:

@@ -11,8 +11,11 @@ from starlette.responses import StreamingResponse
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import Refused
-from service.core.records import ParkedCallback
+from service.core.ports import LogControl
+from service.core.records import JournalEntry, ParkedCallback
+from service.engine.accounting import Account, Accounting
 from service.engine.drain import DrainController, DrainReport
+from service.engine.journal import Journal
 from service.engine.operations import Operations
 from service.engine.phase import Phase
 from service.engine.undelivered import Page, Undelivered, explain_refusal
@@ -24,6 +27,8 @@ MAX_ORDER_BYTES = 4096
 MAX_RESEND_BYTES = 128 * 1024
 MAX_RESEND_IDS = 1000
 MAX_LISTED = 1000
+MAX_ACCOUNT_DAYS = 40
+MAX_JOURNAL_ENTRIES = 10_000
 MAX_HOLD_SECONDS = 30 * 86_400
 MAX_SEQUENCE = 2**63 - 1  # SQLite's largest integer
 
@@ -57,6 +62,29 @@ class UndeliveredQuery(BaseModel):
     )
 
 
+class JournalQuery(BaseModel):
+    """Which part of the journal to read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: Annotated[str, Field(max_length=40, pattern=r"^[0-9]+(-[0-9]*)?$")] | None = Field(
+        default=None, description="`next` of the page before"
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_JOURNAL_ENTRIES)] = Field(
+        default=1000, description="How many to list, about"
+    )
+
+
+class UsageQuery(BaseModel):
+    """Over which days to account."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    days: Annotated[int, Field(ge=1, le=MAX_ACCOUNT_DAYS)] = Field(
+        default=1, description="Today (UTC) and the days before it, so many together"
+    )
+
+
 class ResendOrder(BaseModel):
     """Which undelivered callbacks to send again."""
 
@@ -78,6 +106,17 @@ class ResendOrder(BaseModel):
         return self
 
 
+class LogOrder(BaseModel):
+    """From which level on to log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: Literal["debug", "info", "warning", "error"] = Field(description="Events below it are left out")
+    seconds: Annotated[float, Field(strict=True, gt=0, le=MAX_HOLD_SECONDS)] | None = Field(
+        default=None, description="For so long, then as the settings say; without it until it is changed"
+    )
+
+
 class HoldOrder(BaseModel):
     """How long to ask a provider nothing."""
 
@@ -92,7 +131,13 @@ Order = TypeVar("Order", bound=BaseModel)
 
 
 def create_admin_router(
-    operations: Operations, drain: DrainController, undelivered: Undelivered, credentials: Credentials
+    operations: Operations,
+    drain: DrainController,
+    undelivered: Undelivered,
+    journal: Journal,
+    logs: LogControl,
+    accounting: Accounting,
+    credentials: Credentials,
 ) -> APIRouter:
     """The routes under `/admin/v1`, for operators only where an admin credential is configured."""
 
@@ -146,6 +191,10 @@ def create_admin_router(
         order = _validate(HoldOrder, await _read_body(request, MAX_ORDER_BYTES) or b"{}")
         return _json(operations.hold_provider(name, order.seconds))
 
+    @router.post("/providers/{name}/check", summary="Try a provider's key with a call that costs nothing")
+    async def answer_check(name: str) -> Response:
+        return _json(await operations.check_provider(name))
+
     @router.post("/providers/{name}/release", summary="Ask a provider again, whatever held it")
     async def answer_release(name: str) -> Response:
         return _json(operations.release_provider(name))
@@ -169,6 +218,41 @@ def create_admin_router(
         order = _validate(ResendOrder, await _read_body(request, MAX_RESEND_BYTES) or b"{}")
         resent = await undelivered.resend(order.queue_ids)
         return _json({"resent": resent.count, "not_parked": resent.not_parked}, status=202)
+
+    @router.get(
+        "/usage",
+        summary="What calls have used, by day, caller, provider and model, and what may be spent",
+        openapi_extra=_document_query(UsageQuery),
+    )
+    async def answer_usage(request: Request) -> Response:
+        query = _validate(UsageQuery, orjson.dumps(dict(request.query_params)))
+        return _json(_describe_account(await accounting.read(query.days)))
+
+    @router.get("/log-level", summary="From which level on is logged")
+    async def answer_log_level() -> Response:
+        return _json({"level": logs.current, "seconds_left": logs.seconds_left})
+
+    @router.put("/log-level", summary="Log more or less from now on", openapi_extra=_document_body(LogOrder))
+    async def answer_log_order(request: Request) -> Response:
+        order = _validate(LogOrder, await _read_body(request, MAX_ORDER_BYTES))
+        logs.change(order.level, order.seconds)
+        return _json({"level": logs.current, "seconds_left": logs.seconds_left})
+
+    @router.get(
+        "/journal",
+        summary="What was called back lately: ids, places and times, oldest first",
+        openapi_extra=_document_query(JournalQuery),
+    )
+    async def answer_journal(request: Request) -> Response:
+        query = _validate(JournalQuery, orjson.dumps(dict(request.query_params)))
+        page = await journal.list_page(query.after, query.limit)
+        return _json(
+            {
+                "retention_hours": journal.retention_hours,
+                "items": [_describe_entry(entry) for entry in page.entries],
+                "next": page.next,
+            }
+        )
 
     return router
 
@@ -257,6 +341,46 @@ def _describe_parked(parked: ParkedCallback) -> dict[str, Any]:
         "size_bytes": parked.size_bytes,
         "accepted_at": datetime.fromtimestamp(parked.accepted_unix_seconds, UTC),
         "parked_at": datetime.fromtimestamp(parked.parked_unix_seconds, UTC),
+    }
+
+
+def _describe_account(account: Account) -> dict[str, Any]:
+    return {
+        "since": account.since,
+        "today": account.today,
+        "today_usd": account.today_usd,
+        "limits": {
+            "request_usd": account.limits.request_usd,
+            "day_usd": account.limits.day_usd,
+        },
+        "rows": [
+            {
+                "day": each.day,
+                "caller": each.payer.caller,
+                "provider": each.payer.provider,
+                "model": each.payer.model,
+                "calls": each.charge.calls,
+                "prompt_tokens": each.charge.prompt_tokens,
+                "completion_tokens": each.charge.completion_tokens,
+                "cost_usd": each.charge.usd,
+            }
+            for each in account.charges
+        ],
+    }
+
+
+def _describe_entry(entry: JournalEntry) -> dict[str, Any]:
+    """Each is in the answer thousands of times: times are numbers."""
+    return {
+        "queue_id": entry.queue_id,
+        "correlation_id": entry.correlation_id,
+        "topic": entry.topic,
+        "partition": entry.place and entry.place.partition,
+        "offset": entry.place and entry.place.offset,
+        "is_error": not entry.success,
+        "accepted_unix_seconds": entry.accepted_unix_seconds,
+        "answered_unix_seconds": entry.answered_unix_seconds,
+        "published_unix_seconds": entry.published_unix_seconds,
     }
 
 

@@ -10,9 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.contracts.error_codes import LLMErrorCode
+from service.contracts.requests import LLMCancelledResponse
 from service.core.errors import Refused
+from service.core.ports import LogControl
+from service.engine.accounting import Accounting
+from service.engine.cancellation import Cancellation
 from service.engine.drain import DrainController
 from service.engine.intake import STARTING_RETRY_SECONDS
+from service.engine.journal import Journal
 from service.engine.operations import Operations
 from service.engine.phase import Phase
 from service.engine.undelivered import Undelivered
@@ -32,16 +37,19 @@ def create_app(
     *,
     version: str,
     submit: ComparisonEndpoint,
+    cancellation: Cancellation,
     operations: Operations,
     drain: DrainController,
     undelivered: Undelivered,
+    journal: Journal,
+    logs: LogControl,
+    accounting: Accounting,
     credentials: Credentials,
     render_metrics: Callable[[], bytes],
 ) -> FastAPI:
     """Builds the ASGI application. It holds no state of its own."""
     app = FastAPI(
         title="llm_provider_service",
-        description="LLM comparisons that answer later, as events on Kafka.",
         version=version,
         redoc_url=None,
     )
@@ -51,7 +59,24 @@ def create_app(
     app.add_exception_handler(Exception, render_defect)
     app.openapi = describe_with(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_route(PATH, _endpoint(submit), ["POST"])
-    app.include_router(create_admin_router(operations, drain, undelivered, credentials))
+    app.include_router(
+        create_admin_router(operations, drain, undelivered, journal, logs, accounting, credentials)
+    )
+
+    @app.delete(
+        PATH + "/{queue_id}",
+        status_code=202,
+        tags=["callers"],
+        operation_id="cancel_comparison",
+        summary="Cancel what is queued or under way; its callback says LLM_REQUEST_CANCELLED",
+    )
+    async def answer_cancellation(queue_id: str, request: Request) -> LLMCancelledResponse:
+        caller = credentials.identify_caller(request.headers)
+        await cancellation.cancel(queue_id, caller)
+        return LLMCancelledResponse(
+            queue_id=queue_id,
+            message="Cancelled; the callback says LLM_REQUEST_CANCELLED, and whether a call may be billed.",
+        )
 
     @app.get("/api/v1/providers", tags=["callers"], summary="Providers: status, limits, models")
     async def answer_providers(request: Request) -> dict[str, Any]:

@@ -23,14 +23,15 @@ from service.core.admission import (
     read_request,
 )
 from service.core.errors import Refused
-from service.core.ports import RequestMeter
-from service.core.records import Submission
+from service.core.ports import RequestMeter, Span, Tracing
+from service.core.records import SpanKind, Submission
 from service.engine.intake import Intake
 from service.web.credentials import Credentials
 from service.web.errors import JSON, render_refusal
 
 PATH = "/api/v1/comparison"
 OPERATION = "submit_comparison"
+_SPAN_ATTRIBUTES = {"http.request.method": "POST", "http.route": PATH, "url.path": PATH}
 
 _TOPIC_CODES = {LLMErrorCode.CALLBACK_TOPIC_MISSING, LLMErrorCode.INVALID_CALLBACK_TOPIC}
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -43,16 +44,36 @@ class ComparisonEndpoint:
     """Accepts comparisons: 202 when durable, else the one error that matters most."""
 
     def __init__(
-        self, intake: Intake, credentials: Credentials, meter: RequestMeter, max_body_bytes: int
+        self,
+        intake: Intake,
+        credentials: Credentials,
+        meter: RequestMeter,
+        tracing: Tracing,
+        max_body_bytes: int,
     ) -> None:
         self._intake = intake
         self._credentials = credentials
         self._meter = meter
+        self._tracing = tracing
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, request: Request) -> Response:
         """Handles one submission."""
+        span = self._tracing.begin(
+            f"POST {PATH}", SpanKind.SERVER, _read_traceparent(request.headers), _SPAN_ATTRIBUTES
+        )
+        error: str | None = "_OTHER"  # what OpenTelemetry calls a defect
+        try:
+            response, error = await self._accept(request, span)
+            span.note(http__response__status_code=response.status_code)
+            return response
+        finally:
+            span.end(error)
+
+    async def _accept(self, request: Request, span: Span) -> tuple[Response, str | None]:
+        """The answer, and the code of the error in it."""
         correlation_id: UUID | None = None
+        caller: str | None = None
         try:
             body = await self._read_body(request)
             started = time.perf_counter()
@@ -68,17 +89,18 @@ class ComparisonEndpoint:
             comparison = await self._read_request(document, caller)
             comparison = _adopt_correlation_id(comparison, document, request.headers)
             correlation_id = comparison.correlation_id
-            submission = _read_submission(request.headers, document, caller)
+            submission = _read_submission(request.headers, document, caller, span.traceparent)
             accepted = await self._intake.submit(comparison, submission)
         except Refused as refused:
-            self._meter.rejected(refused.code)
+            self._meter.rejected(refused.code, caller)
             return render_refusal(
                 refused,
                 correlation_id=correlation_id or _header_uuid(request.headers),
                 operation=OPERATION,
-            )
-        self._meter.accepted(time.perf_counter() - started)
-        return Response(accepted.model_dump_json(), status_code=202, media_type=JSON)
+            ), refused.code.value
+        self._meter.accepted(time.perf_counter() - started, caller)
+        span.note(messaging__message__id=accepted.queue_id)
+        return Response(accepted.model_dump_json(), status_code=202, media_type=JSON), None
 
     async def _read_request(self, document: dict[str, Any], caller: str | None) -> LLMComparisonRequest:
         try:
@@ -150,7 +172,9 @@ def _header_uuid(headers: Headers) -> UUID | None:
         return None
 
 
-def _read_submission(headers: Headers, document: dict[str, object], caller: str | None) -> Submission:
+def _read_submission(
+    headers: Headers, document: dict[str, object], caller: str | None, traceparent: str | None
+) -> Submission:
     key = headers.get("idempotency-key")
     if key is not None and _IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise Refused(
@@ -162,7 +186,7 @@ def _read_submission(headers: Headers, document: dict[str, object], caller: str 
         idempotency_key=key,
         body_digest=None if key is None else digest_body(document),
         run_id=_read_run_id(headers),
-        traceparent=_read_traceparent(headers),
+        traceparent=traceparent,
     )
 
 

@@ -5,12 +5,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.engine.phase import PhaseGate
-from service.web.connection import Connection
+from service.web.connection import Connection, ConnectionLimits
 from service.web.listener import Listener
 
 KEEP_ALIVE_SECONDS = 75
@@ -26,14 +28,15 @@ LOOK_AGAIN_SECONDS = 0.02
 class Server(uvicorn.Server):
     """uvicorn without its signal handlers: it starts on our socket and stops when told."""
 
-    def __init__(self, app: ASGIApp, gate: PhaseGate) -> None:
+    def __init__(self, app: ASGIApp, gate: PhaseGate, limits: ConnectionLimits | None = None) -> None:
         self.listening = asyncio.Event()
         self._listener: Listener | None = None
+        self._open = partial(Connection, limits=limits or ConnectionLimits())
         super().__init__(
             uvicorn.Config(
                 PartingApp(app, gate),
                 loop="none",
-                http=Connection,
+                http=cast("type[asyncio.Protocol]", self._open),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -103,7 +106,10 @@ class Server(uvicorn.Server):
                 return
             accepted.setblocking(False)
             await loop.connect_accepted_socket(
-                lambda: Connection(self.config, self.server_state, self.lifespan.state), accepted
+                lambda: self._open(
+                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                ),
+                accepted,
             )
 
 

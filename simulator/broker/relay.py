@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Self
 
 from simulator.broker.errors import BrokerError, PortInUse
+from simulator.broker.groups import LEADER_WAITS_SECONDS, is_leaders_sync
 
 CHUNK_BYTES = 256 * 1024
 MAX_HELD_BYTES = 8 * 1024 * 1024  # per connection and direction, while answers are delayed
@@ -32,7 +33,7 @@ class Flow:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        delay_seconds: Callable[[], float] = lambda: 0.0,
+        delay_seconds: Callable[[bytes], float] = lambda _: 0.0,
         swallows: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reader = reader
@@ -57,7 +58,7 @@ class Flow:
         self._writer.write_eof()
 
     def _hold(self, chunk: bytes) -> None:
-        self._held.append((self._loop.time() + self._delay_seconds(), chunk))
+        self._held.append((self._loop.time() + self._delay_seconds(chunk), chunk))
         self._held_bytes += len(chunk)
 
     async def _read(self) -> bytes | None:
@@ -235,11 +236,11 @@ class Relay:
             answering = Flow(
                 answers,
                 writer,
-                delay_seconds=lambda: self._delay_seconds,
+                delay_seconds=lambda _: self._delay_seconds,
                 swallows=lambda: self._swallows_answer_of(connection),
             )
             async with asyncio.TaskGroup() as both:
-                both.create_task(Flow(reader, requests).run(b""))
+                both.create_task(Flow(reader, requests, _hold_back_leader).run(b""))
                 both.create_task(answering.run(first_answer))
             for each in writers:
                 each.close()
@@ -249,6 +250,10 @@ class Relay:
         finally:
             for each in writers:
                 each.transport.abort()
+
+
+def _hold_back_leader(chunk: bytes) -> float:
+    return LEADER_WAITS_SECONDS if is_leaders_sync(chunk) else 0.0
 
 
 async def _read_soon(reader: asyncio.StreamReader) -> bytes:

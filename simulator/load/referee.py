@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
+from simulator.kafka_address import KafkaAddress
 from simulator.load.dispatch import WorkerBatch
 from simulator.load.figures import Callback, Figures, ServiceReading
 from simulator.load.injector import FaultInjector
@@ -54,7 +55,7 @@ class Where:
     """The system that is driven."""
 
     service_url: str
-    bootstrap_servers: str
+    kafka: KafkaAddress
     token: str | None = None
     admin_token: str | None = None
     service_pid: Callable[[], int | None] = lambda: None
@@ -141,9 +142,7 @@ class Referee:
         probe = ServiceProbe(where.service_url, where.admin_token)
         workers = Workers(plan.for_workers(where.service_url, where.token), plan.workers)
         async with (
-            TopicWatch(
-                where.bootstrap_servers, plan.callback_topics, plan.run_id, self._take_readings
-            ) as watch,
+            TopicWatch(where.kafka, plan.callback_topics, plan.run_id, self._take_readings) as watch,
             workers,
         ):
             self._workers = workers

@@ -19,6 +19,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from service.contracts.codec import read_header
+from simulator.kafka_address import KafkaAddress
 from simulator.load.callback import RecordHeaders
 from simulator.load.ledger import Received
 
@@ -58,7 +59,7 @@ class Reading:
 
 
 class TopicWatch:
-    """Reading topics: `async with TopicWatch(servers, topics, run_id, take) as watch`.
+    """Reading topics: `async with TopicWatch(kafka, topics, run_id, take) as watch`.
 
     Once entered every partition has its position, so that nothing sent from then on is missed. `take` is
     called in the event loop with every batch. Records of other runs are left out by their `run_id` header.
@@ -66,12 +67,12 @@ class TopicWatch:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        kafka: KafkaAddress,
         topics: Sequence[str],
         run_id: str,
         take: Callable[[Sequence[Reading]], None],
     ) -> None:
-        self._servers = bootstrap_servers
+        self._kafka = kafka
         self._topics = list(dict.fromkeys(topics))
         self._run_id = run_id
         self._take = take
@@ -114,7 +115,7 @@ class TopicWatch:
         assert self._loop is not None
         consumer = Consumer(
             {
-                "bootstrap.servers": self._servers,
+                **self._kafka.for_librdkafka(),
                 "group.id": f"llmctl-load-{uuid4().hex}",  # wanted by the library; nothing is committed to it
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
@@ -136,7 +137,7 @@ class TopicWatch:
                 if readings:
                     self._loop.call_soon_threadsafe(self._take, readings)
         except KafkaException as error:
-            problem = WatchError(f"Kafka at {self._servers} cannot be read: {error.args[0].str()}.")
+            problem = WatchError(f"Kafka at {self._kafka} cannot be read: {error.args[0].str()}.")
         except WatchError as error:
             problem = error
         finally:
@@ -159,7 +160,7 @@ class TopicWatch:
         missing = [topic for topic in self._topics if topic not in known]
         if missing:
             raise WatchError(
-                f"There is no topic {missing[0]!r} at {self._servers}; "
+                f"There is no topic {missing[0]!r} at {self._kafka}; "
                 f"`llmctl topics bootstrap {missing[0]}` creates it."
             )
         places = []

@@ -76,7 +76,8 @@ class Cluster:
         self._ports = dict(enumerate(_find_ports(self._count, self._first_port), start=1))
         if self._secure:
             self._security = Security.make(self._folder)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first bits are fixed: what began with a dash would be taken for an option.
+        cluster_id = base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         for number in self._ports:
             self._format(number, cluster_id)
         for number in self._ports:

@@ -57,7 +57,7 @@ def test_the_search_finds_a_cache() -> None:
 
 
 async def test_no_route_tells_a_status_or_a_result(tmp_path: Path) -> None:
-    """The only thing that a caller can do with a comparison is to submit it."""
+    """All that a caller can do with a comparison is to submit it, and to take it back."""
     service = build(
         Settings(
             _env_file=None,
@@ -72,5 +72,5 @@ async def test_no_route_tells_a_status_or_a_result(tmp_path: Path) -> None:
     }
 
     comparison = {(path, method) for path, method in routes if "comparison" in path}
-    assert comparison == {("/api/v1/comparison", "POST")}
+    assert comparison == {("/api/v1/comparison", "POST"), ("/api/v1/comparison/{queue_id}", "DELETE")}
     assert not [path for path, _ in routes if "status" in path or "result" in path]

@@ -59,7 +59,10 @@ def test_the_closed_vocabularies_are_the_published_ones() -> None:
     """Providers, winners and event types as they stand on the wire."""
     assert {each.value for each in LLMProviderType} == {"openai", "anthropic", "google", "openrouter", "mock"}
     assert {each.value for each in EssayComparisonWinner} == {"essay_a", "essay_b"}
-    assert {each.value for each in ProcessingEvent} == {"llm_provider.comparison_result"}
+    assert {each.value for each in ProcessingEvent} == {
+        "llm_provider.comparison_result",
+        "llm_provider.usage",
+    }
 
 
 def test_an_error_body_reads_back(error_fields: Fields) -> None:

@@ -1,56 +1,39 @@
 """The golden files in `fixtures/`: what other languages and other services build on.
 
-After a deliberate change of a contract, `LLMCTL_WRITE_GOLDEN=1 make unit` writes the schemas anew; look at
-the difference before it is committed. The examples are written by hand and are never regenerated.
+The schemas are written by `make schemas`. The examples are written by hand and are never regenerated.
 """
 
 import json
-import os
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel
 
-from service.contracts.codec import open_envelope
-from service.contracts.errors import ErrorBody
-from service.contracts.events import EventEnvelope, LLMComparisonResultV1
-from service.contracts.requests import LLMComparisonRequest, LLMQueuedResponse, QueuedRequest
+from service.contracts.codec import open_envelope, open_usage
+from service.contracts.error_codes import LLMErrorCode
+from service.contracts.published import PUBLISHED, RESULT_EVENT, USAGE_EVENT
+from service.contracts.requests import (
+    LLMCancelledResponse,
+    LLMComparisonRequest,
+    LLMQueuedResponse,
+)
+from tests.contracts.golden import FIXTURES, SCHEMAS, describe_all, read_golden, render
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-GOLDEN: dict[str, tuple[type[BaseModel], Literal["validation", "serialization"]]] = {
-    "llm-comparison-request": (LLMComparisonRequest, "validation"),
-    "llm-queued-response": (LLMQueuedResponse, "serialization"),
-    "queued-request": (QueuedRequest, "serialization"),
-    "error-body": (ErrorBody, "serialization"),
-    "event-envelope-llm-comparison-result-v1": (EventEnvelope[LLMComparisonResultV1], "serialization"),
-}
-
-# Read while collecting: no LLMCTL_ variable reaches a test.
-WRITE = os.environ.get("LLMCTL_WRITE_GOLDEN") == "1"
-IN_CI = bool(os.environ.get("CI"))
+CONTRACTS = [*PUBLISHED, "queued-request"]
+REGENERATE = "is not what the code says: run `make schemas`, look at the difference, see docs/adr/0019"
 
 EVENTS = sorted((FIXTURES / "events").glob("*.json"))
+USAGE_EVENTS = sorted((FIXTURES / "events" / "usage").glob("*.json"))
 REQUESTS = sorted((FIXTURES / "requests").glob("*.json"))
-
-
-def render(document: Any) -> str:
-    """How a golden schema is written."""
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def read_schema(name: str) -> Any:
-    """A golden schema, as it stands in its file."""
-    return json.loads((FIXTURES / "schemas" / f"{name}.json").read_text())
 
 
 def open_validator(name: str) -> Draft202012Validator:
     """The judge of documents by a golden schema, formats included."""
-    return Draft202012Validator(read_schema(name), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return Draft202012Validator(read_golden(name), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def name_of(path: Path) -> str:
@@ -63,27 +46,18 @@ def compact(document: str) -> str:
     return json.dumps(json.loads(document), separators=(",", ":"), ensure_ascii=False)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_a_schema_file_is_the_schema_of_its_model(name: str) -> None:
-    """The published schema and the code cannot drift apart unnoticed."""
-    model, mode = GOLDEN[name]
-    path = FIXTURES / "schemas" / f"{name}.json"
-    rendered = render(model.model_json_schema(mode=mode))
-    if WRITE:
-        assert not IN_CI, "golden files are written at a desk and reviewed, never in CI"
-        path.write_text(rendered)
-    assert path.read_text() == rendered
+def test_the_schema_files_are_what_the_code_says() -> None:
+    """What is published and the code cannot drift apart unnoticed, and nothing stays behind that is gone."""
+    wanted = {f"{name}.json": render(document) for name, document in describe_all().items()}
+    standing = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.iterdir()}
+    other = sorted(name for name in {*wanted, *standing} if wanted.get(name) != standing.get(name))
+    assert not other, f"fixtures/schemas: {', '.join(other)} {REGENERATE}"
 
 
-def test_every_schema_file_has_a_model() -> None:
-    """No schema of a contract that is gone stays behind."""
-    assert {path.stem for path in (FIXTURES / "schemas").iterdir()} == set(GOLDEN)
-
-
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", CONTRACTS)
 def test_a_schema_is_valid_draft_2020_12(name: str) -> None:
     """Any validator of any language can load it."""
-    Draft202012Validator.check_schema(read_schema(name))
+    Draft202012Validator.check_schema(read_golden(name))
 
 
 def test_there_are_examples_of_every_kind() -> None:
@@ -94,13 +68,14 @@ def test_there_are_examples_of_every_kind() -> None:
         "comparison-failed",
         "comparison-expired",
     }
+    assert {path.stem for path in USAGE_EVENTS} == {"answered"}
     assert {path.stem for path in REQUESTS} == {"comparison-minimal", "comparison-full"}
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=name_of)
 def test_an_example_event_fits_the_schema(path: Path) -> None:
     """Whoever validates by the schema accepts our events."""
-    open_validator("event-envelope-llm-comparison-result-v1").validate(json.loads(path.read_text()))
+    open_validator(RESULT_EVENT).validate(json.loads(path.read_text()))
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=name_of)
@@ -108,6 +83,16 @@ def test_an_example_event_goes_through_the_model_unchanged(path: Path) -> None:
     """Reading and writing an event gives the very bytes of the example, white space aside."""
     text = path.read_text()
     assert open_envelope(text.encode()).model_dump_json() == compact(text)
+
+
+@pytest.mark.parametrize("path", USAGE_EVENTS, ids=name_of)
+def test_an_example_of_usage_fits_and_goes_through_the_model_unchanged(path: Path) -> None:
+    """By the schema and by the model, with the identity that every copy of it has."""
+    document = json.loads(path.read_text())
+    open_validator(USAGE_EVENT).validate(document)
+    assert open_usage(path.read_bytes()).model_dump_json() == compact(path.read_text())
+    name = f"llm_provider.usage:{document['data']['request_id']}"
+    assert document["event_id"] == str(uuid5(NAMESPACE_URL, name))
 
 
 @pytest.mark.parametrize("path", REQUESTS, ids=name_of)
@@ -127,7 +112,14 @@ def test_an_example_request_goes_through_the_model_unchanged(path: Path) -> None
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("user_prompt", ""),
+        ("essay_a", " \t\n"),
+        ("essay_b", None),
         ("callback_topic", ""),
+        ("callback_topic", "_internal"),
+        ("callback_topic", "a b"),
+        ("callback_topic", ".."),
+        ("callback_topic", "x" * 250),
         ("callback_topic", None),
         ("priority", 10),
         ("priority", 1.5),
@@ -136,6 +128,7 @@ def test_an_example_request_goes_through_the_model_unchanged(path: Path) -> None
         ("correlation_id", "not-a-uuid"),
         ("llm_config_overrides", {"temperature_override": 2.1}),
         ("llm_config_overrides", {"provider_override": "acme"}),
+        ("llm_config_overrides", {"system_prompt_override": " "}),
         ("unknown", 1),
     ],
 )
@@ -151,6 +144,82 @@ def test_the_request_schema_requires(field: str) -> None:
     document = json.loads((FIXTURES / "requests" / "comparison-minimal.json").read_text())
     del document[field]
     assert not open_validator("llm-comparison-request").is_valid(document)
+
+
+def read_event(name: str) -> Any:
+    """An example event."""
+    return json.loads((FIXTURES / "events" / f"{name}.json").read_text())
+
+
+def change_data(**changes: Any) -> Callable[[Any], None]:
+    """Puts other values into an event's data."""
+    return lambda event: event["data"].update(changes)
+
+
+ERROR = read_event("comparison-failed")["data"]["error_detail"]
+NOTHING = {"winner": None, "justification": None, "confidence": None}
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        change_data(error_detail=ERROR),
+        change_data(**NOTHING),
+        change_data(confidence=None),
+        change_data(justification=None),
+        change_data(winner=None),
+        change_data(**{**NOTHING, "confidence": 0.5}, error_detail=ERROR),
+        change_data(winner="tie"),
+        change_data(confidence=1.01),
+        change_data(justification="x" * 501),
+        change_data(provider="acme"),
+        change_data(correlation_id="x"),
+        change_data(completed_at="yesterday"),
+        change_data(error_detail={**ERROR, "error_code": "LLM_ODD"}),
+        lambda event: event["data"].pop("token_usage"),
+        lambda event: event.pop("event_id"),
+        lambda event: event.update(schema_version=2),
+        lambda event: event.update(event_type="llm_provider.other"),
+        lambda event: event.update(event_timestamp=1),
+    ],
+)
+def test_the_event_schema_refuses(break_it: Callable[[Any], Any]) -> None:
+    """Whoever validates by the schema is told of what the service never sends: half an answer, or both."""
+    event = read_event("comparison-succeeded")
+    assert open_validator(RESULT_EVENT).is_valid(event)
+    break_it(event)
+    assert not open_validator(RESULT_EVENT).is_valid(event)
+
+
+def test_a_reader_of_the_event_schema_looks_past_what_is_new() -> None:
+    """A later version may add fields without breaking who validates by this one."""
+    event = read_event("comparison-failed")
+    event["added_later"] = event["data"]["added_later"] = event["data"]["error_detail"]["added_later"] = 1
+    assert open_validator(RESULT_EVENT).is_valid(event)
+
+
+def test_the_answers_of_the_service_fit_their_schemas() -> None:
+    """What a caller gets is what the schema says, with every field."""
+    correlation_id = "9a1d6a80-7a3c-4c79-9f5f-6d1f0c7be9a4"
+    queued = LLMQueuedResponse.model_validate(
+        {
+            "queue_id": "q-1",
+            "correlation_id": correlation_id,
+            "callback_topic": "results",
+            "queue_position": 1,
+            "message": "Queued.",
+        }
+    )
+    cancelled = LLMCancelledResponse(queue_id="q-1", message="Cancelled.")
+    for name, answer in (("llm-queued-response", queued), ("llm-cancelled-response", cancelled)):
+        document = answer.model_dump(mode="json")
+        open_validator(name).validate(document)
+        for field in document:
+            assert not open_validator(name).is_valid({**document, field: None})
+            assert not open_validator(name).is_valid({k: v for k, v in document.items() if k != field})
+    open_validator("error-body").validate({"error": ERROR})
+    assert not open_validator("error-body").is_valid(ERROR)
+    assert set(read_golden("error-body")["$defs"]["LLMErrorCode"]["enum"]) == set(LLMErrorCode)
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=name_of)

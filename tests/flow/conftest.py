@@ -60,6 +60,28 @@ async def slow_service(
 
 
 @pytest.fixture
+async def patient_service(
+    launcher: Any, bootstrap_servers: str, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A service whose judge takes longer than any test waits, one call at a time."""
+    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30000")
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
+            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+            "LLM_PROVIDER_SERVICE_CONCURRENCY": "1",
+            "LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS": "1",
+        },
+    )
+    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
 async def client(service_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the service."""
     async with httpx.AsyncClient(base_url=service_url, timeout=10, trust_env=False) as client:

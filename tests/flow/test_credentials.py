@@ -50,7 +50,9 @@ async def door(guarded: Any) -> AsyncIterator[httpx.AsyncClient]:
         (bearer("admin-1"), 403, "LLM_FORBIDDEN"),
     ],
 )
-@pytest.mark.parametrize(("method", "path"), [("POST", PATH), ("GET", "/api/v1/providers")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", PATH), ("GET", "/api/v1/providers"), ("DELETE", f"{PATH}/x")]
+)
 async def test_callers_route_needs_a_callers_token(
     door: httpx.AsyncClient,
     body: dict[str, Any],

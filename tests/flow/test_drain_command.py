@@ -40,7 +40,7 @@ async def test_drain_says_what_was_finished_and_left_and_resume_opens_the_door(
 ) -> None:
     """Exit 0 with the figures; submits are refused meanwhile and accepted again after --resume."""
     url = str(slow_service.base_url)
-    await submit(slow_service, body, 40)
+    await submit(slow_service, body, 100)
 
     code, out, _ = await run_llmctl("--url", url, "drain", "--timeout", "20s")
     totals = (await slow_service.get("/admin/v1/snapshot")).json()["totals"]
@@ -50,7 +50,7 @@ async def test_drain_says_what_was_finished_and_left_and_resume_opens_the_door(
 
     report = json.loads(out)
     assert (code, report["state"], report["remaining_in_flight"], report["outbox"]) == (0, "drained", 0, 0)
-    assert totals["published"] + report["left_queued"] == 40
+    assert totals["published"] + report["left_queued"] == 100
     assert 0 < report["finished"] <= totals["published"]
     assert report["left_queued"] > 0
     assert (refused.status_code, refused.json()["error"]["error_code"]) == (503, "LLM_SERVICE_DRAINING")
@@ -73,11 +73,11 @@ async def test_drain_until_empty_leaves_nothing(
 
 
 async def test_drain_that_is_too_slow_exits_4_and_no_wait_exits_0(
-    slow_service: httpx.AsyncClient, body: dict[str, Any]
+    patient_service: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
     """A limit that passes is exit 4 with the figures; --no-wait only orders."""
-    url = str(slow_service.base_url)
-    await submit(slow_service, body, 12)
+    url = str(patient_service.base_url)
+    await submit(patient_service, body, 2)
 
     ordered_code, ordered, _ = await run_llmctl("--url", url, "drain", "--no-wait")
     code, out, err = await run_llmctl("--url", url, "drain", "--timeout", "50ms", "--until-empty")

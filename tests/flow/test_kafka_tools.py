@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from llmctl.client.lag import open_topics_reader
 from service.contracts.codec import open_envelope
+from simulator.kafka_address import KafkaAddress
 from tests.apache_kafka.artifacts import java, resolve_classes
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
@@ -91,7 +92,7 @@ async def test_groups_tool_tells_the_lag_that_we_tell(apache_kafka: str, topic: 
     await consumer.commit({TopicPartition(topic, 0): 2, TopicPartition(topic, 1): 4})
     await consumer.stop()
 
-    async with open_topics_reader(apache_kafka, [topic]) as reader:
+    async with open_topics_reader(KafkaAddress(apache_kafka), [topic]) as reader:
         report = await reader.read()
     printed = await run_tool(GROUPS, "--bootstrap-server", apache_kafka, "--describe", "--group", group)
 

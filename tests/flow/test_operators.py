@@ -63,9 +63,10 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     assert refused.headers["retry-after"].isdecimal()
     assert (readiness.status_code, read_error(readiness)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
     assert (report["state"], report["in_flight"], report["outbox"]) == ("done", 0, 0)
-    assert report["finished"] + report["queued"] == 12
+    called_back = 12 - report["queued"]  # some of them perhaps before the drain was ordered
     assert report["queued"] > 0
-    assert len(await asyncio.to_thread(read_topic, topic, report["finished"])) == report["finished"]
+    assert report["finished"] <= called_back
+    assert len(await asyncio.to_thread(read_topic, topic, called_back)) == called_back
 
     resumed = await slow_service.post("/admin/v1/resume")
     accepted += await submit_many(slow_service, body, 1)
@@ -84,7 +85,8 @@ async def test_drain_until_empty_works_off_the_queue(
     await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 30, "until_empty": True})
     report = await wait_for_drain(slow_service, wait_until)
 
-    assert (report["state"], report["queued"], report["outbox"], report["finished"]) == ("done", 0, 0, 10)
+    assert (report["state"], report["queued"], report["outbox"]) == ("done", 0, 0)
+    assert 0 < report["finished"] <= 10  # the others before the drain was ordered
     assert len(await asyncio.to_thread(read_topic, topic, 10)) == 10
 
 
@@ -126,7 +128,8 @@ async def test_snapshot_agrees_with_the_metrics(
     await slow_service.post(PATH, json=body | {"essay_a": ""})
 
     async def all_are_called_back() -> bool:
-        return bool((await slow_service.get("/admin/v1/snapshot")).json()["totals"]["published"] == 6)
+        snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
+        return bool(snapshot["totals"]["published"] == 6 and not snapshot["outbox"]["depth"])
 
     await wait_until(all_are_called_back, what="six callbacks")
     snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
@@ -134,6 +137,10 @@ async def test_snapshot_agrees_with_the_metrics(
 
     assert {"version", "time", "phase", "accepting", "queue", "in_flight", "outbox"} <= set(snapshot)
     assert snapshot["queue"].keys() >= {"backend", "depth", "capacity", "oldest_age_seconds"}
+    if snapshot["queue"]["backend"] == "sqlite":
+        assert snapshot["queue"]["disk"]["free_bytes"] > snapshot["queue"]["disk"]["reserve_bytes"] > 0
+    else:
+        assert set(snapshot["queue"]["topics"]) == {"requests", "journal", "memory", "dead_letters"}
     assert snapshot["totals"] == {
         "accepted": 6,
         "rejected": 1,
@@ -184,6 +191,12 @@ async def test_providers_tell_models_and_limits(client: httpx.AsyncClient) -> No
     assert providers["mock"]["default"]
     assert "gpt-4o-mini" in providers["openai"]["models"]
     assert (providers["openai"]["circuit"], providers["openai"]["max_concurrency"]) == ("closed", 1000)
+    assert set(providers["openai"]["prices"]) == set(providers["openai"]["models"])
+    assert providers["openai"]["prices"]["gpt-4o-mini"] == {
+        "prompt_usd_per_million": 0.15,
+        "completion_usd_per_million": 0.6,
+        "long_prompt": None,
+    }
 
 
 async def test_openapi_document_describes_every_route(
@@ -195,9 +208,11 @@ async def test_openapi_document_describes_every_route(
 
     assert set(document["paths"]) == {
         "/admin/v1/providers",
+        "/admin/v1/providers/{name}/check",
         "/admin/v1/providers/{name}/hold",
         "/admin/v1/providers/{name}/release",
         "/api/v1/comparison",
+        "/api/v1/comparison/{queue_id}",
         "/api/v1/providers",
         "/healthz",
         "/readyz",
@@ -206,6 +221,9 @@ async def test_openapi_document_describes_every_route(
         "/admin/v1/stream",
         "/admin/v1/drain",
         "/admin/v1/resume",
+        "/admin/v1/journal",
+        "/admin/v1/log-level",
+        "/admin/v1/usage",
         "/admin/v1/undelivered",
         "/admin/v1/undelivered/resend",
     }
@@ -284,8 +302,11 @@ async def test_queue_that_cannot_be_written_is_told_and_recovers(
     tmp_path: Path,
     read_error: Callable[[httpx.Response], dict[str, Any]],
     wait_until: Any,
+    request: pytest.FixtureRequest,
 ) -> None:
     """While another program holds the file, requests get 503 and readiness says so; then all is well."""
+    if request.config.getoption("--queue") == "kafka":
+        pytest.skip("the queue on Kafka has no file")
     with closing(sqlite3.connect(tmp_path / "queue.db", isolation_level=None)) as intruder:
         intruder.execute("BEGIN IMMEDIATE")
         refused = await slow_service.post(PATH, json=body)

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import orjson
 
-import service.queues.sqlite
+import service.queues.sqlite.queue
 from service.contracts.codec import SealedEnvelope
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.core.errors import QueueUnavailable
 from service.core.outcome import Spent, Usage
 from service.core.records import Callback, Claim, OutboxEntry
-from service.queues.sqlite import SqliteQueue
-from service.queues.sqlite_file import Row, Statement
+from service.queues.sqlite.file import Row, Statement
+from service.queues.sqlite.queue import SqliteQueue
 from tests.ports.power import (
     Acknowledged,
     Begun,
@@ -286,7 +286,7 @@ class Report:
     """What many cuts came to."""
 
     seed: int
-    service: str = service.queues.sqlite.__file__
+    service: str = service.queues.sqlite.queue.__file__
     cuts: int = 0
     acknowledged: int = 0
     """Promises in all runs."""

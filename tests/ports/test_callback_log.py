@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from service.callbacks.connection import KafkaConnection
 from service.callbacks.kafka import KafkaPublisher
 from service.callbacks.log import KafkaCallbackLog
 from service.callbacks.memory import MemoryPublisher
@@ -16,6 +15,7 @@ from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import SealedEnvelope
 from service.core.errors import BrokerUnavailable, TopicUnreadable
 from service.core.ports import CallbackLog
+from service.kafka.connection import KafkaConnection
 from simulator.broker.control import BrokerControl
 
 Publish = Callable[[str], Awaitable[None]]

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from service.callbacks.connection import KafkaConnection, KafkaMisconfigured
 from service.callbacks.kafka import KafkaPublisher
 from service.callbacks.memory import MemoryPublisher, MemoryTopicDirectory
 from service.callbacks.topics import KafkaTopicDirectory
@@ -19,6 +18,7 @@ from service.contracts.codec import SealedEnvelope, seal
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
 from service.core.errors import BrokerUnavailable, PublishRefused, PublishUncertain
 from service.core.records import Place
+from service.kafka.connection import KafkaConnection, KafkaMisconfigured
 from simulator.broker.control import BrokerControl, TopicSpec
 
 Record = tuple[str | None, bytes, dict[str, bytes]]

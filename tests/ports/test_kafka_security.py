@@ -18,12 +18,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from service.callbacks.connection import KafkaConnection
 from service.callbacks.kafka import KafkaPublisher
 from service.callbacks.log import KafkaCallbackLog
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import SealedEnvelope
 from service.core.errors import BrokerUnavailable, PublishRefused, TopicUnreadable
+from service.kafka.connection import KafkaConnection
 from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.security import MECHANISM, Security
 

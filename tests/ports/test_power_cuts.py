@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
-from service.queues.sqlite import SqliteQueue
+from service.queues.sqlite.queue import SqliteQueue
 from tests.ports.power import FRAME_HEADER_BYTES, Promises, Recorder
 from tests.ports.power_run import FILE_NAME, cut_power, follow, look, write_image
 from tests.ports.schema_1 import write_schema_1
@@ -46,7 +46,7 @@ def test_power_cuts_lose_nothing_and_bring_nothing_back(
 def cut_variant(folder: Path, level: str) -> tuple[int, dict[str, Any]]:
     """The power cuts on a copy of the service with another `synchronous`; its exit code and its report."""
     shutil.copytree(ROOT / "service", folder / "service", ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "service/queues/sqlite_file.py"
+    source = folder / "service/queues/sqlite/file.py"
     text = source.read_text()
     assert text.count(DURABLE) == 1
     source.write_text(text.replace(DURABLE, f"PRAGMA synchronous={level}"))

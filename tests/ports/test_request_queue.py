@@ -1,11 +1,11 @@
-"""What every queue promises: the same suite on the one in memory and the one on disk."""
+"""What every queue promises: the same suite on the one in memory, on disk, and on both brokers."""
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,12 +17,17 @@ from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.contracts.topics import derive_event_id
+from service.core.charges import Charge, Payer
 from service.core.outcome import AttemptRecord, Spent, Usage
-from service.core.records import Callback, Claim, OutboxEntry
+from service.core.records import Callback, Claim, OutboxEntry, Place, UsageEntry
+from service.queues.kafka.queue import KafkaQueue
 from service.queues.memory import MemoryQueue
-from service.queues.sqlite import MAX_CALLBACKS_IN_MEMORY, SqliteQueue
+from service.queues.sqlite.outbox import MAX_CALLBACKS_IN_MEMORY
+from service.queues.sqlite.queue import SqliteQueue
+from tests.conftest import choose_creator, find_broker, until
+from tests.ports.kafka_queues import Member, create_queue_topics, joined
 
-Queue = MemoryQueue | SqliteQueue
+Queue = MemoryQueue | SqliteQueue | KafkaQueue
 
 
 def make_request(priority: int = 0, **fields: Any) -> QueuedRequest:
@@ -49,11 +54,17 @@ def make_callback(claim: Claim) -> Callback:
     return Callback(queue_id, "results", "key", sealed, success=True, accepted_unix_seconds=12.5)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "kafka-embedded", "kafka-apache"])
 async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queue]:
     """A queue of each kind."""
     if request.param == "memory":
         yield MemoryQueue()
+        return
+    if request.param.startswith("kafka-"):
+        broker_kind = request.param.removeprefix("kafka-")
+        topics = await create_queue_topics(choose_creator(request, broker_kind), partitions=1)
+        async with joined(Member(find_broker(request, broker_kind), topics)) as kafka:
+            yield kafka
         return
     sqlite = SqliteQueue(tmp_path / "queue.db")
     await sqlite.open()
@@ -61,11 +72,19 @@ async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await sqlite.close()
 
 
+async def put(queue: Queue, request: QueuedRequest) -> int:
+    """Puts a request, and waits until it can be claimed."""
+    position = await queue.put(request)
+    if isinstance(queue, KafkaQueue):
+        await until(lambda: not queue.unread(), what="reading")
+    return position
+
+
 async def test_claims_what_was_put_unchanged_and_in_order(queue: Queue) -> None:
     """Requests come out as they went in, first come first served, each for its first attempt."""
     requests = [make_request() for _ in range(3)]
 
-    positions = [await queue.put(request) for request in requests]
+    positions = [await put(queue, request) for request in requests]
     claims = await queue.claim(10)
 
     assert positions == [1, 2, 3]
@@ -76,7 +95,7 @@ async def test_claims_what_was_put_unchanged_and_in_order(queue: Queue) -> None:
 async def test_claims_no_more_than_asked_for(queue: Queue) -> None:
     """The limit of a claim is kept, and the rest waits."""
     for _ in range(3):
-        await queue.put(make_request())
+        await put(queue, make_request())
 
     claims = await queue.claim(2)
 
@@ -87,8 +106,8 @@ async def test_claims_no_more_than_asked_for(queue: Queue) -> None:
 async def test_serves_higher_priority_first(queue: Queue) -> None:
     """A request of higher priority overtakes those that wait."""
     low, high = make_request(priority=0), make_request(priority=9)
-    await queue.put(low)
-    await queue.put(high)
+    await put(queue, low)
+    await put(queue, high)
 
     claims = await queue.claim(2)
 
@@ -102,7 +121,7 @@ async def test_claim_waits_for_the_first_request(queue: Queue) -> None:
     assert not claiming.done()
     request = make_request()
 
-    await queue.put(request)
+    await put(queue, request)
 
     assert (await asyncio.wait_for(claiming, 5))[0].request == request
 
@@ -110,8 +129,8 @@ async def test_claim_waits_for_the_first_request(queue: Queue) -> None:
 async def test_unclaimed_request_is_as_if_never_claimed(queue: Queue) -> None:
     """What is given back unstarted goes first again, and the attempt does not count."""
     first, second = make_request(), make_request()
-    await queue.put(first)
-    await queue.put(second)
+    await put(queue, first)
+    await put(queue, second)
     (claim,) = await queue.claim(1)
 
     await queue.unclaim(claim)
@@ -122,7 +141,7 @@ async def test_unclaimed_request_is_as_if_never_claimed(queue: Queue) -> None:
 
 async def test_retry_counts_attempts_and_carries_what_was_spent(queue: Queue) -> None:
     """A second attempt knows its number and what the first has cost."""
-    await queue.put(make_request())
+    await put(queue, make_request())
     (claim,) = await queue.claim(1)
     spent = Spent(Usage(10, 5, 2, 1, 0.25), 1.5, "model-x", LLMErrorCode.PROVIDER_TIMEOUT, "too slow")
 
@@ -141,7 +160,7 @@ ATTEMPTS = (
 
 async def test_attempts_survive_a_retry(queue: Queue) -> None:
     """The next attempt knows when each one before it began, how long it took, who was asked and its end."""
-    await queue.put(make_request())
+    await put(queue, make_request())
     (claim,) = await queue.claim(1)
 
     await queue.retry(claim, 0.0, Spent(calls=3, attempts=ATTEMPTS))
@@ -198,7 +217,7 @@ async def test_row_of_a_version_that_noted_no_attempts_is_read(tmp_path: Path) -
 
 async def test_retry_is_not_claimed_before_its_time(queue: Queue) -> None:
     """A request that is to wait does wait, and counts as waiting meanwhile."""
-    await queue.put(make_request())
+    await put(queue, make_request())
     (claim,) = await queue.claim(1)
 
     await queue.retry(claim, 3600.0, Spent())
@@ -213,7 +232,7 @@ async def test_retry_is_not_claimed_before_its_time(queue: Queue) -> None:
 
 async def test_completed_request_moves_to_the_outbox(queue: Queue) -> None:
     """Completion empties the queue and fills the outbox with the very same bytes."""
-    await queue.put(make_request())
+    await put(queue, make_request())
     (claim,) = await queue.claim(1)
     callback = make_callback(claim)
 
@@ -227,7 +246,7 @@ async def test_completed_request_moves_to_the_outbox(queue: Queue) -> None:
 async def store(queue: Queue, count: int, topic: str = "results") -> list[OutboxEntry]:
     """Fills the outbox with callbacks for a topic, and takes them."""
     for _ in range(count):
-        await queue.put(make_request())
+        await put(queue, make_request())
         (claim,) = await queue.claim(1)
         await queue.complete(claim, replace(make_callback(claim), topic=topic))
     return list(await queue.outbox.take(count))
@@ -239,10 +258,10 @@ def event_id_of(entry: OutboxEntry) -> str:
 
 
 async def test_delivered_callback_is_forgotten(queue: Queue) -> None:
-    """An acknowledged callback leaves the outbox."""
-    entries = await store(queue, 1)
+    """An acknowledged callback leaves the outbox, also where it has come to be known where it stands."""
+    first, second = await store(queue, 2)
 
-    await queue.outbox.delivered(entries, {})
+    await queue.outbox.delivered([first, replace(second, place=Place(0, 7))], {})
 
     assert queue.outbox.depth() == 0
 
@@ -337,9 +356,9 @@ async def test_parked_callback_waits_for_an_operator(queue: Queue) -> None:
 
 async def test_stats_tell_the_oldest_waiting_request(queue: Queue) -> None:
     """The age of the queue is that of its oldest request, whatever the priority."""
-    early = datetime(2026, 1, 1, tzinfo=UTC)
-    await queue.put(make_request(queued_at=early))
-    await queue.put(make_request(priority=9))
+    early = datetime.now(UTC) - timedelta(hours=3)
+    await put(queue, make_request(queued_at=early))
+    await put(queue, make_request(priority=9))
 
     assert queue.stats().oldest_accepted_at == early
     await queue.claim(2)
@@ -349,12 +368,14 @@ async def test_stats_tell_the_oldest_waiting_request(queue: Queue) -> None:
 async def test_more_callbacks_than_fit_in_memory_all_come_out(queue: Queue) -> None:
     """An outbox that grew beyond its memory limit gives every callback once, with its own bytes."""
     count = MAX_CALLBACKS_IN_MEMORY + 50
-    await asyncio.gather(*(queue.put(make_request()) for _ in range(count)))
+    await asyncio.gather(*(put(queue, make_request()) for _ in range(count)))
     expected = {}
-    for claim in await queue.claim(count):
-        callback = make_callback(claim)
-        expected[claim.request.queue_id] = callback
-        await queue.complete(claim, callback)
+    claims: list[Claim] = []
+    while len(claims) < count:
+        claims.extend(await queue.claim(count))
+    for claim in claims:
+        expected[claim.request.queue_id] = make_callback(claim)
+    await asyncio.gather(*(queue.complete(claim, expected[claim.request.queue_id]) for claim in claims))
 
     taken = []
     while len(taken) < count:
@@ -362,3 +383,251 @@ async def test_more_callbacks_than_fit_in_memory_all_come_out(queue: Queue) -> N
 
     assert {entry.callback.queue_id: entry.callback for entry in taken} == expected
     assert len(taken) == count
+
+
+async def test_waiting_request_can_be_claimed_to_cancel_it(queue: Queue) -> None:
+    """It is taken from where it waits, whatever waits before it, and no attempt is counted."""
+    first, unwanted = make_request(), make_request()
+    await put(queue, first)
+    await put(queue, unwanted)
+
+    claim = await asyncio.wait_for(queue.claim_cancelled(unwanted.queue_id), 5)
+
+    assert claim is not None
+    assert (claim.request, claim.attempt) == (unwanted, 0)
+    await queue.complete(claim, make_callback(claim))
+    (other,) = await queue.claim(10)
+    assert other.request == first
+    assert not queue.holds(unwanted.queue_id, None)
+    assert await queue.claim_cancelled(unwanted.queue_id) is None
+
+
+async def test_resting_request_can_be_claimed_to_cancel_it(queue: Queue) -> None:
+    """A request that waits for its next attempt is taken with its attempts and costs, and rests no more."""
+    await put(queue, make_request())
+    (claim,) = await queue.claim(1)
+    spent = Spent(Usage(10, 5, 0, 0, 0.25), 1.5, "model-x", LLMErrorCode.PROVIDER_TIMEOUT, "slow", 1)
+    await queue.retry(claim, 3600.0, spent)
+
+    again = await asyncio.wait_for(queue.claim_cancelled(claim.request.queue_id), 5)
+
+    assert again is not None
+    assert (again.attempt, again.spent) == (1, spent)
+    assert (queue.stats().waiting, queue.stats().claimed) == (0, 1)
+    await queue.complete(again, make_callback(again))
+    assert (queue.stats().waiting, queue.stats().claimed) == (0, 0)
+
+
+async def test_request_that_is_worked_on_is_claimed_when_it_is_given_back(queue: Queue) -> None:
+    """Whoever wants it cancelled waits for its step, and gets it before anybody else."""
+    await put(queue, make_request())
+    (claim,) = await queue.claim(1)
+    cancelling = asyncio.ensure_future(queue.claim_cancelled(claim.request.queue_id))
+    await asyncio.sleep(0)
+    assert not cancelling.done()
+
+    await queue.retry(claim, 3600.0, Spent(calls=1))
+    again = await asyncio.wait_for(cancelling, 5)
+
+    assert again is not None
+    assert again.request == claim.request
+
+
+async def test_unclaimed_request_is_claimed_to_cancel_it(queue: Queue) -> None:
+    """Also where the attempt did not start."""
+    await put(queue, make_request())
+    (claim,) = await queue.claim(1)
+    cancelling = asyncio.ensure_future(queue.claim_cancelled(claim.request.queue_id))
+    await asyncio.sleep(0)
+
+    await queue.unclaim(claim)
+
+    assert (await asyncio.wait_for(cancelling, 5)) is not None
+
+
+async def test_request_that_is_answered_first_is_not_cancelled(queue: Queue) -> None:
+    """An outcome that became durable stays."""
+    await put(queue, make_request())
+    (claim,) = await queue.claim(1)
+    cancelling = asyncio.ensure_future(queue.claim_cancelled(claim.request.queue_id))
+    await asyncio.sleep(0)
+
+    await queue.complete(claim, make_callback(claim))
+
+    assert await asyncio.wait_for(cancelling, 5) is None
+
+
+async def test_holds_tells_whose_a_request_is(queue: Queue) -> None:
+    """Callers see their own requests alone; where nobody needs a name everybody sees all."""
+    mine = make_request(caller="red")
+    await put(queue, mine)
+
+    assert queue.holds(mine.queue_id, "red")
+    assert queue.holds(mine.queue_id, None)
+    assert not queue.holds(mine.queue_id, "blue")
+    assert not queue.holds(str(uuid4()), None)
+
+
+async def test_file_of_the_version_before_is_taken_up_whole(tmp_path: Path) -> None:
+    """What an earlier version accepted can be cancelled, and what its days have cost is known."""
+    path = tmp_path / "queue.db"
+    before = SqliteQueue(path)
+    await before.open()
+    request = make_request(caller="red")
+    await before.put(request)
+    await before.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "ALTER TABLE request DROP COLUMN queue_id; DROP TABLE journal; DROP TABLE charge;"
+            "DROP TABLE usage_event;"
+            "CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL) STRICT, WITHOUT ROWID;"
+            "INSERT INTO spending VALUES ('2026-03-14', 0.5); PRAGMA user_version=5;"
+        )
+
+    after = SqliteQueue(path)
+    await after.open()
+    claim = await asyncio.wait_for(after.claim_cancelled(request.queue_id), 5)
+    spent_usd = await after.spent_usd(date(2026, 3, 14))
+    await after.close()
+
+    assert claim is not None
+    assert (claim.request, spent_usd) == (request, 0.5)
+
+
+async def test_journal_tells_what_was_called_back(queue: Queue) -> None:
+    """Ids, topic and times of what was delivered, in pages; nothing of what waits."""
+    for _ in range(3):
+        await put(queue, make_request())
+    claims = await queue.claim(2)
+    for claim in claims:
+        await queue.complete(claim, make_callback(claim))
+    entries = []
+    async with asyncio.timeout(10):
+        while len(entries) < 2:
+            entries += await queue.outbox.take(10)
+    placed = [replace(entry, place=Place(4, 700 + index)) for index, entry in enumerate(entries)]
+    await queue.outbox.delivered(placed, {})
+
+    found, after = [], None
+    while True:
+        page = await queue.list_journal(after, 1)
+        found.extend(page.entries)
+        if page.next is None:
+            break
+        after = page.next
+
+    assert [each.queue_id for each in found] == [claim.request.queue_id for claim in claims]
+    assert {(each.correlation_id, each.topic, each.success) for each in found} == {("key", "results", True)}
+    assert {each.accepted_unix_seconds for each in found} == {12.5}
+    if isinstance(queue, KafkaQueue):
+        assert all(each.answered_unix_seconds and each.place is None for each in found)
+    else:
+        assert [each.place for each in found] == [Place(4, 700), Place(4, 701)]
+        assert all(each.published_unix_seconds for each in found)
+    with pytest.raises(ValueError, match="place"):
+        await queue.list_journal("x-", 1)
+
+
+@pytest.mark.parametrize("queue", ["memory", "sqlite"], indirect=True)
+async def test_journal_knows_what_was_found_after_a_crash(queue: Queue) -> None:
+    """A callback that stood on its topic already is in the journal as well; Kafka's holds the answers."""
+    await put(queue, make_request())
+    (claim,) = await queue.claim(1)
+    await queue.complete(claim, make_callback(claim))
+    (entry,) = await queue.outbox.take(1)
+    queue.outbox.doubt(entry)
+    topic, doubts = await queue.outbox.take_doubtful()
+
+    await queue.outbox.settle(topic, doubts, {doubt.event_id for doubt in doubts})
+
+    (found,) = (await queue.list_journal(None, 10)).entries
+    assert (found.queue_id, found.place) == (claim.request.queue_id, None)
+
+
+@pytest.mark.parametrize(("retention_seconds", "kept"), [(3600.0, 1), (1e-6, 0), (0.0, 0)])
+async def test_journal_on_disk_is_kept_for_so_long(
+    tmp_path: Path, retention_seconds: float, kept: int
+) -> None:
+    """What is older is forgotten with the keys; without retention nothing is noted."""
+    queue = SqliteQueue(tmp_path / "queue.db", journal_retention_seconds=retention_seconds)
+    await queue.open()
+    request = make_request()
+    await queue.put(request)
+    (claim,) = await queue.claim(1)
+    await queue.complete(claim, replace(make_callback(claim), key=str(request.correlation_id)))
+    await queue.outbox.delivered(await queue.outbox.take(1), {})
+    noted = len((await queue.list_journal(None, 10)).entries)
+
+    await queue.forget_ended()
+    page = await queue.list_journal(None, 10)
+    await queue.close()
+
+    assert noted == (retention_seconds > 0)
+    assert [entry.correlation_id for entry in page.entries] == [str(request.correlation_id)] * kept
+
+
+async def test_charges_are_added_up_by_caller_provider_and_model(queue: Queue) -> None:
+    """Every attempt's tokens and money are accounted with its outcome, once."""
+    today = datetime.now(UTC).date()
+    for caller in ("red", "red", None):
+        await put(queue, make_request(caller=caller))
+    claims = await queue.claim(3)
+    attempt = AttemptRecord(1, 0.1, LLMProviderType.OPENAI)
+    first = Spent(Usage(10, 2, 0, 0, 0.25), model="model-x", calls=1, attempts=(attempt,))
+    await queue.retry(claims[0], 0.0, first)
+    (again,) = await asyncio.wait_for(queue.claim(1), 5)
+    for claim in (again, *claims[1:]):
+        await queue.complete(claim, replace(make_callback(claim), spent=claim.spent + first))
+
+    charges = {each.payer: each for each in await queue.list_charges(today)}
+
+    red, nobody = Payer("red", "openai", "model-x"), Payer(None, "openai", "model-x")
+    assert charges.keys() == {red, nobody}
+    assert {each.day for each in charges.values()} == {today}
+    assert charges[red].charge == Charge(3, 30, 6, 0.75)
+    assert charges[nobody].charge == Charge(1, 10, 2, 0.25)
+    assert await queue.spent_usd(today) == 1.0
+    assert await queue.list_charges(today + timedelta(days=1)) in ((), [])
+
+
+def make_usage(number: int) -> SealedEnvelope:
+    """A usage event with headers and bytes of its own."""
+    return SealedEnvelope(f'{{"usage": {number}, "of": "é"}}'.encode(), (("event_id", b"\xff\x01"),))
+
+
+async def peek_all(queue: Queue, count: int) -> list[tuple[str, SealedEnvelope]]:
+    """What usage events say once there are so many, in the order of their text."""
+    entries: Sequence[UsageEntry] = ()
+
+    async def are_there() -> bool:
+        nonlocal entries
+        entries = await queue.usage.peek(10)
+        return len(entries) >= count
+
+    await until(are_there, limit_seconds=20, what="usage events")
+    return sorted(((each.key, each.sealed) for each in entries), key=lambda each: each[1].value)
+
+
+async def test_usage_events_wait_until_they_are_told(queue: Queue) -> None:
+    """They come as they were stored, those of one peek again until they are told, whatever callbacks do."""
+    for _ in range(4):
+        await put(queue, make_request())
+    claims = await queue.claim(4)
+    for number, claim in enumerate(claims[:3]):
+        await queue.complete(claim, replace(make_callback(claim), key=f"k{number}", usage=make_usage(number)))
+    await queue.complete(claims[3], make_callback(claims[3]))
+    expected = [(f"k{number}", make_usage(number)) for number in range(3)]
+
+    assert await peek_all(queue, 3) == expected
+    await queue.outbox.delivered(await queue.outbox.take(10), {})
+    assert await peek_all(queue, 3) == expected
+    told = [each for each in await queue.usage.peek(10) if each.key != "k1"]
+    await queue.usage.told(told)
+
+    assert await peek_all(queue, 1) == [expected[1]]
+    assert queue.usage.depth() == 1
+    await queue.usage.told(await queue.usage.peek(10))
+    assert queue.usage.depth() == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await queue.usage.peek(1)

@@ -19,8 +19,8 @@ from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.core.errors import QueueLocked, QueueUnavailable
 from service.core.outcome import Spent, Usage
 from service.core.records import Callback, Receipt
-from service.queues.sqlite import SqliteQueue
-from service.queues.sqlite_file import SCHEMA_VERSION, SqliteFile, Statement
+from service.queues.sqlite.file import SCHEMA_VERSION, SqliteFile, Statement
+from service.queues.sqlite.queue import SqliteQueue
 from tests.ports.schema_1 import write_schema_1
 
 
@@ -72,6 +72,36 @@ async def test_restart_takes_up_requests_attempts_and_callbacks(
     assert (entry.callback, entry.stored_monotonic_seconds) == (callback, None)
 
 
+async def test_usage_that_was_not_told_survives_its_callback(
+    tmp_path: Path, make_request: Callable[[], QueuedRequest]
+) -> None:
+    """It is there after a restart, and no request that comes then takes its place."""
+    path = tmp_path / "queue.db"
+    usage = SealedEnvelope(b"\x00used", (("h", b"v"),))
+    before = SqliteQueue(path)
+    await before.open()
+    await before.put(make_request())
+    (claim,) = await before.claim(1)
+    await before.complete(claim, Callback("q", "t", "k", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
+    await before.outbox.delivered(await before.outbox.take(1), {})
+    await before.close()
+
+    after = SqliteQueue(path)
+    await after.open()
+    await after.put(make_request())
+    (claim,) = await after.claim(1)
+    await after.complete(claim, Callback("q", "t", "k2", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
+    entries = await after.usage.peek(10)
+    await after.usage.told(entries[:1])
+    await after.close()
+
+    assert [(each.key, each.sealed) for each in entries] == [("k", usage), ("k2", usage)]
+    again = SqliteQueue(path)
+    await again.open()
+    assert [each.key for each in await again.usage.peek(10)] == ["k2"]
+    await again.close()
+
+
 async def test_second_owner_is_refused_by_name(tmp_path: Path) -> None:
     """A second process on the same file is told who holds it."""
     owner = SqliteQueue(tmp_path / "queue.db")
@@ -101,6 +131,29 @@ async def test_files_are_for_the_owner_only(
     assert modes.pop("state") == 0o700
     assert set(modes) >= {"queue.db", "queue.db-wal"}
     assert set(modes.values()) == {0o600}
+
+
+async def test_file_that_others_could_read_is_theirs_no_more(
+    tmp_path: Path, make_request: Callable[[], QueuedRequest]
+) -> None:
+    """A file that was put back from a backup is for the owner only again, with its log."""
+    path = tmp_path / "queue.db"
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    queue = SqliteQueue(path)
+    await queue.open()
+    await queue.put(make_request())
+
+    modes = read_modes(tmp_path)
+    await queue.close()
+
+    assert modes.keys() >= {"queue.db", "queue.db-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+def read_modes(folder: Path) -> dict[str, int]:
+    """Who may do what with each file of a folder."""
+    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
 
 
 async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(

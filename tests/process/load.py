@@ -97,7 +97,8 @@ class Load:
     """Offers `per_second` comparisons to `urls` from entering until `stop_offering`; an open loop.
 
     A request stays with its place in `urls`, also when `point_at` puts another address there: an
-    Idempotency-Key holds for one queue. Every `repeat_every`-th accepted request is handed in once more.
+    Idempotency-Key holds for one queue. With `one_queue` each attempt goes to the next place. Every
+    `repeat_every`-th accepted request is handed in once more.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Load:
         attempt_limit_seconds: float = 10.0,
         retry_after_scale: float = 0.05,
         repeat_every: int = 0,
+        one_queue: bool = False,
         token: str | None = None,
         max_connections: int = 500,
     ) -> None:
@@ -124,6 +126,7 @@ class Load:
         self._attempt_limit_seconds = attempt_limit_seconds
         self._retry_after_scale = retry_after_scale
         self._repeat_every = repeat_every
+        self._one_queue = one_queue
         self._token = token
         self._transport = open_transport(max_connections=max_connections, connection_wait_seconds=60)
         self._run = uuid4().hex
@@ -183,10 +186,15 @@ class Load:
 
     async def offer_just(self, count: int) -> None:
         """Waits until so many have been offered since entering, and offers no more."""
-        while self.offered < count:
+        await self.offer_some(count - self.offered)
+        self.stop_offering()
+
+    async def offer_some(self, more: int) -> None:
+        """Waits until so many more have been offered, and goes on offering."""
+        wanted = self.offered + more
+        while self.offered < wanted:
             self._offered_one.clear()
             await self._offered_one.wait()
-        self.stop_offering()
 
     async def resolve(self, limit_seconds: float) -> None:
         """Waits until every request handed in is accepted, refused or given up; fails at the limit."""
@@ -257,8 +265,9 @@ class Load:
         give_up_at = time.monotonic() + self._give_up_after_seconds
         wait_seconds = FIRST_WAIT_SECONDS
         perhaps_accepted = not first
-        while True:
-            answer = await self._send(self._urls[place], key, body)
+        for turn in itertools.count(not first):
+            moved = turn if self._one_queue else 0
+            answer = await self._send(self._urls[(place + moved) % len(self._urls)], key, body)
             seconds = time.monotonic() - due_at
             self.attempts.append(
                 Attempt(due_at, seconds, answer.end, answer.status, answer.error_code, first)
@@ -278,6 +287,7 @@ class Load:
             told_seconds = (answer.retry_after_seconds or 0.0) * self._retry_after_scale
             await asyncio.sleep(max(told_seconds, wait_seconds) * self._random.uniform(0.7, 1.3))
             due_at = time.monotonic()
+        raise AssertionError("there is always a next turn")
 
     async def _send(self, url: str, key: str, body: bytes) -> _Answer:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}

@@ -70,7 +70,7 @@ CLAIMS_KEPT_ON_DISK = BadBuild(
     "claims kept on disk",
     (
         Replacement(
-            "queues/sqlite.py",
+            "queues/sqlite/queue.py",
             "FROM request ORDER BY sequence",
             "FROM request WHERE attempts = 0 ORDER BY sequence",
         ),
@@ -122,7 +122,7 @@ SAME_REQUEST_UNDER_TWO_IDS = BadBuild(
     "keys forgotten",
     (
         Replacement(
-            "queues/sqlite.py",
+            "queues/sqlite/queue.py",
             "        if not rows:\n            return None\n        queue_id, correlation_id",
             "        if rows is not None:\n            return None\n        queue_id, correlation_id",
         ),
@@ -135,7 +135,7 @@ ACCEPTED_BEFORE_THE_COMMIT = BadBuild(
     "accepted before the commit",
     (
         Replacement(
-            "queues/sqlite.py",
+            "queues/sqlite/queue.py",
             "        await self._file.submit(statements, on_commit=offer)\n",
             "        self._file.submit(statements, on_commit=offer)\n",
         ),
@@ -147,7 +147,7 @@ ACCEPTED_BEFORE_THE_COMMIT = BadBuild(
 )
 REQUEST_KEPT_AFTER_ITS_OUTCOME = BadBuild(
     "request kept after its outcome",
-    (Replacement("queues/sqlite.py", "            Statement(_LEAVE_QUEUE, (claim.sequence,)),\n", ""),),
+    (Replacement("queues/sqlite/queue.py", "            Statement(_LEAVE_QUEUE, (claim.sequence,)),\n", ""),),
     points=("after-delete",),
     cycles=2,
     charges=frozenset({"changed", "asked_again"}),

@@ -302,6 +302,23 @@ def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Pa
 
 
 @pytest.mark.process
+def test_queue_on_kafka_without_a_broker_says_so(launcher: Any) -> None:
+    """What holds the requests is out of reach: one sentence, exit 3."""
+    environment = {
+        "LLM_PROVIDER_SERVICE_PORT": "0",
+        "LLM_PROVIDER_SERVICE_QUEUE_BACKEND": "kafka",
+        "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "k",
+    }
+
+    code, stderr = launcher.run_to_end("service", env=environment)
+
+    assert code == 3
+    assert "no broker answers at 127.0.0.1:1" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "value", "secret"),
     [

@@ -20,6 +20,7 @@ from llmctl.tui.feeds.service import ServiceFeed
 from llmctl.tui.model.clock import LiveClock
 from llmctl.tui.session import Session, Source
 from simulator.broker.control import BrokerControl
+from simulator.kafka_address import KafkaAddress
 from tests.tui.conftest import SIZES, Shown, read_screen, until
 
 pytestmark = pytest.mark.process
@@ -103,8 +104,8 @@ async def test_broker_away(launcher: Any, start_service: Callable[..., Any], tmp
     clock = LiveClock()
     sources = [
         ServiceFeed(service.ready["url"], None, clock),
-        CallbackSource(servers, ["results.away"], clock),
-        TopicSource(servers, ["results.away"], clock),
+        CallbackSource(KafkaAddress(servers), ["results.away"], clock),
+        TopicSource(KafkaAddress(servers), ["results.away"], clock),
     ]
     async with watching(sources, clock) as shown:
         await until(shown, lambda: shown.app.session.store.topics, "topics", 15)

@@ -109,3 +109,24 @@ def _parse(conditions: tuple[str, ...]) -> tuple[object, ...]:
     from llmctl.tui.model.alerts import parse_alert
 
     return tuple(parse_alert(each) for each in conditions)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_production_stands_in_a_frame(play: Play, size: str) -> None:
+    """Whoever looks at production sees that on every pane, and still all of the head and the keys."""
+    async with play(17.0, size, production=True) as shown:
+        for key in PANES.values():
+            await shown.press(key)
+            await settle(shown)
+            first, *inner, last = read_screen(shown.app).splitlines()
+            assert first.startswith("┏━ PRODUCTION ━")
+            assert last.startswith("┗━")
+            assert all(line.startswith("┃") and line.endswith("┃") for line in inner)
+            assert "■ PRODUCTION" in inner[0]
+            assert "q quit" in inner[-1]
+
+
+async def test_elsewhere_nothing_speaks_of_production(play: Play) -> None:
+    """A frame that is always there says nothing."""
+    async with play(17.0, "small") as shown:
+        assert "PRODUCTION" not in read_screen(shown.app)

@@ -12,6 +12,7 @@ from llmctl.tui.feeds.source import keep_trying
 from llmctl.tui.model.clock import Clock
 from llmctl.tui.model.frames import Callbacks, Sink, TopicFigures
 from llmctl.tui.model.rows import make_row
+from simulator.kafka_address import KafkaAddress
 
 CALLBACKS = "kafka"
 TOPICS = "topics"
@@ -22,8 +23,8 @@ TOPICS_EVERY_SECONDS = 5.0
 class CallbackSource:
     """Puts callbacks into a sink as they arrive; reads without a group and commits nothing."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], clock: Clock) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaAddress, topics: Sequence[str], clock: Clock) -> None:
+        self._kafka = kafka
         self._topics = topics
         self._clock = clock
 
@@ -32,7 +33,7 @@ class CallbackSource:
         await keep_trying(CALLBACKS, sink, self._clock, lambda good: self._follow(sink, good))
 
     async def _follow(self, sink: Sink, succeed: Callable[[], None]) -> None:
-        async with open_callbacks(self._bootstrap_servers, self._topics) as stream:
+        async with open_callbacks(self._kafka, self._topics) as stream:
             while True:
                 records = await stream.read(WAIT_SECONDS)
                 succeed()
@@ -44,8 +45,8 @@ class CallbackSource:
 class TopicSource:
     """Puts the topics' ends and the lag of their consumer groups into a sink, every five seconds."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], clock: Clock) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaAddress, topics: Sequence[str], clock: Clock) -> None:
+        self._kafka = kafka
         self._topics = topics
         self._clock = clock
 
@@ -54,7 +55,7 @@ class TopicSource:
         await keep_trying(TOPICS, sink, self._clock, lambda good: self._follow(sink, good))
 
     async def _follow(self, sink: Sink, succeed: Callable[[], None]) -> None:
-        async with open_topics_reader(self._bootstrap_servers, self._topics) as reader:
+        async with open_topics_reader(self._kafka, self._topics) as reader:
             while True:
                 report = await reader.read()
                 succeed()

@@ -11,6 +11,7 @@ import httpx
 from llmctl.client.figures import NotOffered, follow_stream, read_metrics, read_snapshot
 from llmctl.client.http import open_http
 from llmctl.exits import Failed, Unreachable
+from llmctl.masking import mask_url
 from llmctl.tui.feeds.source import keep_trying
 from llmctl.tui.model.clock import Clock
 from llmctl.tui.model.frames import Figures, Sink
@@ -89,4 +90,4 @@ async def _read_metrics(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
     try:
         return await read_metrics(client)
     except ValueError as problem:
-        raise Failed(f"What answers at {url}/metrics is not this service: {problem}.") from problem
+        raise Failed(f"What answers at {mask_url(url)}/metrics is not this service: {problem}.") from problem

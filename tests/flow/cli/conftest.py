@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,6 +91,13 @@ class StubService:
     authorizations: list[str | None] = field(default_factory=list)
     full_times: int = 0
     """So many requests are refused with 503 first."""
+    retry_after: str = "0"
+    full_after: int | None = None
+    """From so many accepted ones on, everything new is refused with 503."""
+    silent_after: int | None = None
+    """From so many accepted ones on, requests are accepted and no answer comes."""
+    arrivals: list[float] = field(default_factory=list)
+    """When each request came, by the monotonic clock."""
     lost_answers: int = 0
     """So many answers break off after the request was accepted."""
     conflicts: bool = False
@@ -103,6 +111,7 @@ class StubService:
     async def submit(self, request: Request) -> Response:
         """`POST /api/v1/comparison`."""
         body = await request.json()
+        self.arrivals.append(time.monotonic())
         self.authorizations.append(request.headers.get("authorization"))
         key = request.headers["idempotency-key"]
         self.keys.append(key)
@@ -111,10 +120,10 @@ class StubService:
             return JSONResponse(self._refuse(correlation_id, LLMErrorCode.IDEMPOTENCY_CONFLICT), 409)
         if key in self.accepted:
             return self._lose(JSONResponse(self.accepted[key], 202))
-        if self.full_times:
-            self.full_times -= 1
+        if self.full_times or (self.full_after is not None and len(self.bodies) >= self.full_after):
+            self.full_times = max(0, self.full_times - 1)
             return JSONResponse(
-                self._refuse(correlation_id, LLMErrorCode.QUEUE_FULL), 503, {"Retry-After": "0"}
+                self._refuse(correlation_id, LLMErrorCode.QUEUE_FULL), 503, {"Retry-After": self.retry_after}
             )
         if "essay_b" not in body:
             return JSONResponse(self._refuse(correlation_id, LLMErrorCode.INVALID_PROMPT), 422)
@@ -133,6 +142,10 @@ class StubService:
             "message": "queued",
         }
         self.accepted[key] = accepted
+        while self.silent_after is not None and len(self.bodies) > self.silent_after:
+            if await request.is_disconnected():
+                break
+            await asyncio.sleep(0.05)
         return self._lose(JSONResponse(accepted, 202))
 
     def _lose(self, answer: Response) -> Response:
@@ -142,9 +155,16 @@ class StubService:
         return BrokenResponse()
 
     async def call_back(
-        self, topic: str, queue_id: str, correlation_id: UUID, *, fails: bool = False
+        self,
+        topic: str,
+        queue_id: str,
+        correlation_id: UUID,
+        *,
+        fails: bool = False,
+        copies: int = 1,
+        key: bytes | None = None,
     ) -> None:
-        """Puts a callback on the topic."""
+        """Puts a callback on the topic, so many times, under its own key or another."""
         now = datetime.now(UTC)
         error = ErrorDetail.model_validate(
             self._refuse(correlation_id, LLMErrorCode.PROVIDER_TIMEOUT)["error"]
@@ -170,9 +190,10 @@ class StubService:
             ),
         )
         sealed = seal(envelope, run_id=self.run_id)
-        await self.producer.send_and_wait(
-            topic, sealed.value, key=str(correlation_id).encode(), headers=list(sealed.headers)
-        )
+        for _ in range(copies):
+            await self.producer.send_and_wait(
+                topic, sealed.value, key=key or str(correlation_id).encode(), headers=list(sealed.headers)
+            )
 
     def _refuse(self, correlation_id: UUID, code: LLMErrorCode) -> dict[str, Any]:
         detail = ErrorDetail(

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.process
@@ -116,7 +117,7 @@ async def test_the_demo_can_be_interrupted(place: Path, wait_until: Any, number:
     assert left_in(place) == []
 
 
-async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> None:
+async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path, wait_until: Any) -> None:
     """It says where everything is, works, ends with 0, stops its children and keeps what it is to keep.
 
     The developer's own settings do not reach it: these would keep the service from starting.
@@ -127,7 +128,8 @@ async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> Non
         "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "real key",
     }
     async with start(
-        "up", *ANY_PORTS, "--kafka-port", "0", "--data-dir", str(place / "data"), env=env
+        *("up", *ANY_PORTS, "--kafka-port", "0", "--data-dir", str(place / "data"), "--usage-topic", "usage"),
+        env=env,
     ) as process:
         said = await read_ready(process)
         body = json.dumps({"user_prompt": "p", "essay_a": "a", "essay_b": "b"}).encode()
@@ -139,6 +141,13 @@ async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> Non
         )
         assert handed.code == 0
         assert json.loads(handed.out)["result"]["provider"] == "openai"
+
+        async def is_told() -> bool:
+            servers = ("--bootstrap-servers", said["bootstrap_servers"])
+            ended = await llmctl("usage", said["topics"][-1], *servers, env=put_in(place))
+            return sum(row["calls"] for row in json.loads(ended.out)["rows"]) == 1
+
+        await wait_until(is_told, what="the usage event")
         process.send_signal(signal.SIGINT)
         assert await wait_end(process) == 0
     assert not any(lives(pid) for pid in said["pids"].values())
@@ -180,6 +189,52 @@ async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
         assert set(said["pids"]) == {"provider", "service"}
         process.terminate()
         assert await wait_end(process) == 0
+
+
+async def test_up_with_replicas_is_one_address(llmctl: Run, bootstrap_servers: str) -> None:
+    """Three services share a queue behind one address; what one of them leaves the others finish."""
+    words = ("--replicas", "3", "--queue-backend", "kafka", "--bootstrap-servers", bootstrap_servers)
+    async with start("up", *ANY_PORTS, *words, env={}) as process:
+        said = await read_ready(process)
+        assert set(said["pids"]) == {"provider", "service-1", "service-2", "service-3"}
+        assert len({said["url"], *said["replica_urls"]}) == 4
+        body = json.dumps({"user_prompt": "p", "essay_a": "a", "essay_b": "b"}) + "\n"
+        handed = await llmctl(
+            *("submit", "--wait", "--file", "-", "--callback-topic", said["topics"][0]),
+            *("--url", said["url"], "--bootstrap-servers", bootstrap_servers),
+            stdin=(body * 20).encode(),
+        )
+        answers = [json.loads(line) for line in handed.out.splitlines()]
+        assert [answer["status"] for answer in answers] == ["success"] * 20
+
+        drained = await llmctl("drain", "--url", said["replica_urls"][0], "--timeout", "20s")
+        assert drained.code == 0
+        rest = await llmctl(
+            *("submit", "--wait", "--file", "-", "--callback-topic", said["topics"][0]),
+            *("--url", said["replica_urls"][1], "--bootstrap-servers", bootstrap_servers),
+            stdin=(body * 12).encode(),
+        )
+        assert rest.code == 0
+        process.terminate()
+        assert await wait_end(process) == 0
+
+
+async def test_replicas_with_files_of_their_own(llmctl: Run, place: Path, wait_until: Any) -> None:
+    """The balancer passes over a replica that is not ready; each keeps its own queue."""
+    words = ("--kafka-port", "0", "--replicas", "2", "--data-dir", str(place / "data"))
+    async with start("up", *ANY_PORTS, *words, env=put_in(place)) as process:
+        said = await read_ready(process)
+        await llmctl("drain", "--url", said["replica_urls"][0], "--timeout", "20s")
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def is_passed_over() -> bool:
+                answers = [(await client.get(said["url"] + "/readyz")).status_code for _ in range(4)]
+                return answers == [200] * 4
+
+            await wait_until(is_passed_over, 10.0, "passing it over")
+        process.terminate()
+        assert await wait_end(process) == 0
+    assert sorted(each.name for each in (place / "data").glob("queue*.db")) == ["queue-1.db", "queue-2.db"]
 
 
 async def test_a_taken_port_is_one_sentence(

@@ -128,7 +128,17 @@ async def test_a_dry_run_sends_nothing(llmctl: Run, dead_port: int) -> None:
         stdin=as_lines(GOOD, GOOD | {"essay_a": ""}),
     )
     assert ended.code == 1
-    assert [json.loads(line)["status"] for line in ended.out.splitlines()] == ["valid", "refused"]
+    valid, refused = (json.loads(line) for line in ended.out.splitlines())
+    assert (valid["status"], valid["body"], refused["status"]) == (
+        "valid",
+        GOOD | {"callback_topic": "t"},
+        "refused",
+    )
+    assert valid["estimated_tokens"] > 300
+    assert (valid["estimated_cost_usd"], refused["estimated_tokens"]) == (None, None)
+    summary, verdict = ended.err.splitlines()
+    assert "price and time unknown: No service answers at" in summary
+    assert "1 of 2 requests failed, the first in line 2 (LLM_INVALID_REQUEST: essay_a" in verdict
 
 
 async def test_a_dead_service_is_code_3(llmctl: Run, dead_port: int) -> None:
@@ -177,7 +187,12 @@ async def test_every_line_has_a_key_of_its_own(llmctl: Run, service: Any) -> Non
     assert (ended.code, len(service.bodies)) == (0, 2)
     first, again, second = service.keys
     assert first == again != second
-    assert all(UUID(key).version == 4 for key in service.keys)
+    assert all(UUID(key).version == 5 for key in service.keys)
+    await llmctl(
+        *("submit", "--file", "-", "--callback-topic", "t", "--url", service.url),
+        stdin=as_lines(GOOD),
+    )
+    assert len(set(service.keys)) == 3  # another run is another batch
 
 
 @pytest.mark.parametrize("form", ["file", "one"])

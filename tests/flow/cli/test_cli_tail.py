@@ -228,6 +228,40 @@ async def test_what_the_embedded_broker_cannot_keep_is_refused(
         assert (ended.code, ended.out) == (2, "")
 
 
+async def test_the_queues_topics_are_created_together(llmctl: Run, bootstrap_servers: str) -> None:
+    """The four topics of the Kafka queue, the memory with one partition; said again, nothing changes."""
+    name = f"queue-{uuid4().hex[:8]}"
+    words = ("topics", "bootstrap", name, "--queue", "--request-topic", f"{name}.requests")
+    words += ("--dead-letter-topic", f"{name}.dead", "--queue-partitions", "5")
+    for state in ("created", "exists"):
+        ended = await llmctl(*words, "--bootstrap-servers", bootstrap_servers)
+        assert ended.code == 0
+        told = {each["name"]: each for each in json.loads(ended.out)["topics"]}
+        assert {each["state"] for each in told.values()} == {state}
+        assert {topic: each["partitions"] for topic, each in told.items()} == {
+            name: 3,
+            f"{name}.requests": 5,
+            f"{name}.requests.journal": 5,
+            f"{name}.requests.memory": 1,
+            f"{name}.dead": 5,
+        }
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--request-topic", "x"], "add --queue"),
+        (["--queue", "--request-topic", "x", "--dead-letter-topic", "x"], "two different topics"),
+        (["--queue", "--request-topic", "no name"], "no legal topic name"),
+    ],
+)
+async def test_the_queues_topics_must_make_sense(llmctl: Run, words: list[str], sentence: str) -> None:
+    """What does not fit together is said before anything is asked."""
+    ended = await llmctl("topics", "bootstrap", *words)
+    assert ended.code == 2
+    assert sentence in ended.err
+
+
 async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, bootstrap_servers: str) -> None:
     """`llmctl … | head` ends without a traceback."""
     await fill(service, topic)
@@ -245,6 +279,23 @@ async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, boo
     assert process.returncode == 1
     assert b"Traceback" not in err
     assert b"BrokenPipe" not in err
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+async def test_a_full_disk_behind_the_output_is_one_sentence(form: str) -> None:
+    """`llmctl … > file` where nothing more fits, and nothing of Python's own."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", "config", "show", "--output", form),
+        stdout=full,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(full)
+    async with asyncio.timeout(READ_LIMIT_SECONDS):
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert len(err.splitlines()) == 1
+    assert b"The output cannot be written: No space left on device." in err
 
 
 async def _watch(words: list[str], env: dict[str, str]) -> str:

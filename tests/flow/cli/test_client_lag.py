@@ -13,6 +13,7 @@ from llmctl.client.lag import PartitionEnds, open_topics_reader
 from llmctl.client.topics import read_topics
 from llmctl.exits import Unreachable
 from simulator.broker.control import TopicSpec, find_control
+from simulator.kafka_address import KafkaAddress
 
 pytestmark = pytest.mark.process
 
@@ -51,7 +52,7 @@ def pretend_to_list(monkeypatch: pytest.MonkeyPatch, groups: Sequence[str]) -> N
 
 async def test_ends_follow_what_is_written(topic: str, bootstrap_servers: str) -> None:
     """One reader sees each partition as it is at every reading, an empty one too."""
-    async with open_topics_reader(bootstrap_servers, [topic, topic]) as reader:
+    async with open_topics_reader(KafkaAddress(bootstrap_servers), [topic, topic]) as reader:
         (empty,) = (await reader.read()).topics
         await write(bootstrap_servers, topic, [3, 0])
         (filled,) = (await reader.read()).topics
@@ -68,7 +69,7 @@ async def test_the_embedded_broker_says_that_it_lists_no_groups(
     """A group that has committed there is not passed over in silence."""
     await write(bootstrap_servers, topic, [2, 0])
     await commit(bootstrap_servers, f"g-{uuid4()}", {TopicPartition(topic, 0): 1})
-    async with open_topics_reader(bootstrap_servers, [topic]) as reader:
+    async with open_topics_reader(KafkaAddress(bootstrap_servers), [topic]) as reader:
         report = await reader.read()
     assert report.groups == ()
     assert report.groups_problem == "This broker does not list its consumer groups; the embedded one cannot."
@@ -79,9 +80,9 @@ async def test_a_missing_topic_is_left_out_until_it_is_there(
 ) -> None:
     """Reading creates no topic, and one that is created later is read the next time."""
     later = f"cli-{uuid4()}"
-    async with open_topics_reader(bootstrap_servers, [later, topic]) as reader:
+    async with open_topics_reader(KafkaAddress(bootstrap_servers), [later, topic]) as reader:
         before = await reader.read()
-        assert later not in await read_topics(bootstrap_servers)
+        assert later not in await read_topics(KafkaAddress(bootstrap_servers))
         await create_topic(later, 3)
         after = await reader.read()
     assert [each.topic for each in before.topics] == [topic]
@@ -90,7 +91,7 @@ async def test_a_missing_topic_is_left_out_until_it_is_there(
 
 async def test_only_missing_topics_are_an_empty_report(bootstrap_servers: str) -> None:
     """Nothing to read is not an error."""
-    async with open_topics_reader(bootstrap_servers, [f"cli-{uuid4()}"]) as reader:
+    async with open_topics_reader(KafkaAddress(bootstrap_servers), [f"cli-{uuid4()}"]) as reader:
         report = await reader.read()
     assert (report.topics, report.groups, report.groups_problem) == ((), (), None)
 
@@ -105,7 +106,7 @@ async def test_lag_is_measured_from_what_groups_committed(
     await write(bootstrap_servers, topic, [4, 3])
     await commit(bootstrap_servers, ahead, {TopicPartition(topic, 0): 4, TopicPartition(topic, 1): 2})
     await commit(bootstrap_servers, behind, {TopicPartition(topic, 0): 1})
-    async with open_topics_reader(bootstrap_servers, [topic]) as reader:
+    async with open_topics_reader(KafkaAddress(bootstrap_servers), [topic]) as reader:
         first, second = await reader.read(), await reader.read()
     assert first == second
     assert first.groups_problem is None
@@ -119,7 +120,7 @@ async def test_lag_is_measured_from_what_groups_committed(
 async def test_nobody_there_is_unreachable() -> None:
     """A reader does not open where no broker answers."""
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
-        async with open_topics_reader("127.0.0.1:1", ["t"]):
+        async with open_topics_reader(KafkaAddress("127.0.0.1:1"), ["t"]):
             pytest.fail("there is nothing to read")
 
 
@@ -136,7 +137,7 @@ async def test_a_broker_that_comes_back_is_read_again(launcher: Any, wait_until:
         except Unreachable:
             return False
 
-    async with open_topics_reader(servers, ["t"]) as reader:
+    async with open_topics_reader(KafkaAddress(servers), ["t"]) as reader:
         assert await reads()
         await control.down()
         with pytest.raises(Unreachable):

@@ -2,8 +2,10 @@
 
 import json
 from io import BytesIO
+from uuid import UUID
 
-from llmctl.jobs.batches import Defaults, read_lines
+from llmctl.jobs.batches import Defaults, Line, read_lines
+from service.contracts.requests import LLMComparisonRequest
 
 BODY = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
 
@@ -54,6 +56,33 @@ def test_dry_run_objections_name_the_field() -> None:
     """The contract's first objection is said with its place."""
     good = BODY | {"callback_topic": "t"}
     (line,) = read_lines(BytesIO(json.dumps(good).encode()), Defaults())
-    assert line.find_objection() is None
+    request = line.read_request()
+    assert isinstance(request, LLMComparisonRequest)
+    assert request.essay_b == "b"
     (line,) = read_lines(BytesIO(json.dumps(good | {"essay_b": " "}).encode()), Defaults())
-    assert (line.find_objection() or "").startswith("essay_b: ")
+    assert str(line.read_request()).startswith("essay_b: ")
+    assert Line(1, None, "the line is not JSON").read_request() == "the line is not JSON"
+
+
+BATCH, OTHER_BATCH = UUID(int=1), UUID(int=2)
+
+
+def test_a_line_has_one_key_in_all_runs_of_its_batch() -> None:
+    """Whatever it says: a changed text under an old key is a conflict, not a second request."""
+    line = Line(7, BODY)
+    assert line.key_in(BATCH) == Line(7, BODY | {"essay_a": "other"}).key_in(BATCH)
+    keys = {
+        line.key_in(BATCH),
+        line.key_in(OTHER_BATCH),
+        Line(8, BODY).key_in(BATCH),
+        Line(7, BODY, swapped=True).key_in(BATCH),
+    }
+    assert len(keys) == 4
+
+
+def test_a_digest_tells_what_is_said_and_not_how() -> None:
+    """The order of fields makes no difference; any value does, also one that no UTF-8 can carry."""
+    line = Line(1, {"a": 1, "b": "ä"})
+    assert line.digest() == Line(2, {"b": "ä", "a": 1}).digest()
+    assert line.digest() != Line(1, {"a": 1, "b": "a"}).digest()
+    assert Line(1, {"a": "\ud800"}).digest() != Line(1, {"a": "?"}).digest()

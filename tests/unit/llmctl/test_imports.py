@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-HEAVY = ("aiokafka", "confluent_kafka", "starlette", "fastapi", "uvicorn", "textual", "httpx", "pydantic")
+HEAVY = (
+    *("aiokafka", "confluent_kafka", "starlette", "fastapi", "uvicorn", "textual", "httpx", "pydantic"),
+    *("numpy", "scipy"),
+)
 
 
 def test_help_loads_nothing_heavy() -> None:

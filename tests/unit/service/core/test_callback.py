@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contracts.codec import read_header
+from service.contracts.codec import open_usage, read_header
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import TokenUsage
@@ -83,6 +83,51 @@ def test_a_failure_says_everything(queued: QueuedRequest, now: datetime) -> None
     }
     alike = {"winner", "justification", "confidence", "error_detail"}
     assert data.model_dump(exclude=alike) == succeed(queued, now).sealed.data.model_dump(exclude=alike)
+
+
+def test_usage_says_everything_and_nothing_of_the_texts(queued: QueuedRequest, now: datetime) -> None:
+    """Every field of the usage event, for an answer and for a failure."""
+    spent = replace(SPENT, calls=3, unconfirmed_usd=0.5)
+    answered = compose_success(queued, OPENAI, JUDGEMENT, spent, now, tell_usage=True)
+    code = LLMErrorCode.PROVIDER_TIMEOUT
+    failed = compose_failure(queued, OPENAI, code, "Too slow.", spent, now, tell_usage=True)
+
+    events = [open_usage(callback.usage.value) for callback in (answered, failed) if callback.usage]
+
+    assert [event.data.error_code for event in events] == [None, code]
+    assert events[0].data.model_dump(exclude={"error_code"}) == {
+        "request_id": queued.queue_id,
+        "correlation_id": queued.correlation_id,
+        "caller": queued.caller,
+        "callback_topic": queued.callback_topic,
+        "run_id": queued.run_id,
+        "provider": OPENAI,
+        "model": "gpt-4o-mini-2024-07-18",
+        "calls": 3,
+        "token_usage": {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200},
+        "cached_tokens": 50,
+        "reasoning_tokens": 20,
+        "cost_estimate": 0.0125,
+        "unconfirmed_cost_usd": 0.5,
+        "requested_at": queued.queued_at,
+        "completed_at": now,
+    }
+    expected_id = uuid5(URL_NAMESPACE, f"llm_provider.usage:{queued.queue_id}")
+    assert {event.event_id for event in events} == {expected_id}
+    assert {event.event_type for event in events} == {"llm_provider.usage"}
+    assert answered.usage is not None
+    assert read_header(answered.usage.headers, "event_id") == str(expected_id)
+    data = queued.request_data
+    for text in (data.essay_a, data.essay_b, data.user_prompt, JUDGEMENT.justification, "Too slow."):
+        assert text.encode() not in answered.usage.value
+    assert answered.sealed == succeed(queued, now, spent).sealed
+
+
+def test_where_no_call_was_made_there_is_no_usage(queued: QueuedRequest, now: datetime) -> None:
+    """Nothing was used; and nothing is told where it is not asked for."""
+    spent = replace(SPENT, calls=0)
+    assert compose_success(queued, OPENAI, JUDGEMENT, spent, now, tell_usage=True).usage is None
+    assert succeed(queued, now, replace(SPENT, calls=1)).usage is None
 
 
 @pytest.mark.parametrize("compose", [succeed, fail])

@@ -16,10 +16,15 @@ class Money:
     def __init__(self) -> None:
         self.days: dict[date, float] = {}
         self.read = 0
+        self.elsewhere_usd = 0.0
 
     def estimate(self, *_: Any) -> float:
         """Every call costs a dollar."""
         return 1.0
+
+    def spent_elsewhere_usd(self, day: date) -> float:
+        """As set."""
+        return self.elsewhere_usd
 
     async def spent_usd(self, day: date) -> float:
         """What a day has cost."""
@@ -57,6 +62,18 @@ async def test_spending_of_the_day_survives_a_restart_and_ends_with_the_day(cloc
     clock.seconds += timedelta(days=1).total_seconds()
     assert await budget.reserve(2, 1.0, Spent()) is None
     assert money.read == 2
+
+
+async def test_what_other_replicas_spend_counts(clock: Any, money: Money) -> None:
+    """A day's limit is that of the queue: what others spend while it runs is not left to them alone."""
+    money.days[clock.now().date()] = money.elsewhere_usd = 4.0
+    budget = Budget(BudgetLimits(day_usd=10.0), money, money, clock)
+    assert await budget.reserve(1, 5.0, Spent()) is None
+    budget.settle(1, 1.0)
+
+    money.elsewhere_usd = 8.0
+    assert await budget.reserve(2, 1.0, Spent()) is None
+    assert await budget.reserve(3, 1.0, Spent()) is not None
 
 
 async def test_request_is_limited_over_all_its_attempts(clock: Any, money: Money) -> None:

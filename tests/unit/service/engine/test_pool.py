@@ -15,7 +15,7 @@ from service.core.errors import ProviderFailure
 from service.core.guard import Limits
 from service.core.outcome import Judgement, ProviderReply, Usage
 from service.core.records import Claim
-from service.engine.drain import drain_in_flight_requests, flush_outbox
+from service.engine.drain import drain_in_flight_requests, flush
 from service.engine.guards import Guards
 from service.engine.phase import Phase, PhaseGate
 from service.engine.pool import Pool
@@ -257,7 +257,7 @@ async def test_resumed_service_claims_again(make_request: Any, wait_until: Any) 
 
 async def test_empty_outbox_is_flushed_at_once() -> None:
     """Nothing to hand over takes no time."""
-    assert await asyncio.wait_for(flush_outbox(MemoryQueue().outbox, timeout_seconds=60), 1)
+    assert await asyncio.wait_for(flush(MemoryQueue().outbox, "callbacks", timeout_seconds=60), 1)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from service.core.outcome import Judgement, ProviderReply, Spent, Usage
 from service.core.records import ProviderCall
 from service.engine import processor as processor_module
 from service.engine.budget import Budget, BudgetLimits
+from service.engine.cancellation import Wishes
 from service.engine.guards import Guards
 from service.engine.processor import Processor
 from service.engine.routing import Router
 from service.providers.catalogue import CATALOGUE
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import NoTracing
 
 REPLY = ProviderReply(
     Judgement(EssayComparisonWinner.ESSAY_B, "Clearer.", 0.8), "model-1", Usage(100, 20, cost_usd=0.01)
@@ -36,8 +38,14 @@ class ScriptedProvider:
     calls: list[ProviderCall] = field(default_factory=list)
     clock: Any = None
     seconds_per_call: float = 0.0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether it answers at once; cleared, a call lasts until it is set."""
     name: LLMProviderType = LLMProviderType.OPENAI
     default_model: str = "model-1"
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     def find_objection(self, model: str, overrides: Any) -> str | None:
         """Takes everything but a model that is not there."""
@@ -46,6 +54,8 @@ class ScriptedProvider:
     async def compare(self, call: ProviderCall) -> ProviderReply:
         """The next line of the script."""
         self.calls.append(call)
+        self.asked.set()
+        await self.answering.wait()
         if self.clock is not None:
             self.clock.seconds += self.seconds_per_call
         step = self.script.pop(0)
@@ -72,6 +82,7 @@ class Bench:
     provider: ScriptedProvider
     processor: Processor
     metrics: Metrics
+    wishes: Wishes
 
     async def work(self) -> None:
         """Claims and processes one request."""
@@ -98,6 +109,7 @@ def bench(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         guarded: bool = False,
     ) -> Bench:
         queue, provider, metrics = MemoryQueue(), ScriptedProvider(list(script)), Metrics(["model-1"])
+        wishes = Wishes()
         processor = Processor(
             queue=queue,
             router=Router({LLMProviderType.OPENAI: provider}, LLMProviderType.OPENAI),
@@ -108,12 +120,14 @@ def bench(clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
                 queue.nudge,
             ),
             budget=Budget(limits or BudgetLimits(), CATALOGUE, queue, clock),
+            wishes=wishes,
+            tracing=NoTracing(),
             meter=metrics,
             clock=clock,
             max_attempts=max_attempts,
             provider_timeout_seconds=7,
         )
-        return Bench(queue, provider, processor, metrics)
+        return Bench(queue, provider, processor, metrics, wishes)
 
     return make
 
@@ -425,3 +439,68 @@ async def test_request_that_always_fails_leaves_the_probe_to_another(
     assert rested == 7
     assert (await b.result()).is_success
     assert b.provider.calls[5].queue_id != b.provider.calls[6].queue_id
+
+
+async def test_unwanted_request_is_not_asked_for(bench: Any, make_request: Any) -> None:
+    """A request that is cancelled before its call begins costs nothing, and the callback says so."""
+    b = bench(REPLY)
+    request = make_request()
+    await b.queue.put(request)
+    b.wishes.express(request.queue_id)
+
+    await b.work()
+
+    error = (await b.result()).error_detail
+    assert (error.error_code, error.details["may_be_billed"]) == (LLMErrorCode.REQUEST_CANCELLED, False)
+    assert b.provider.calls == []
+    assert b.wishes.withdraw(request.queue_id)
+
+
+async def test_call_that_is_cut_off_may_be_billed(bench: Any, make_request: Any) -> None:
+    """The callback of a call that was closed tells the attempt, and counts what it may cost."""
+    b = bench(REPLY)
+    b.provider.answering.clear()
+    request = make_request()
+    await b.queue.put(request)
+    working = asyncio.ensure_future(b.work())
+    await asyncio.wait_for(b.provider.asked.wait(), 5)
+
+    b.wishes.express(request.queue_id)
+    await asyncio.wait_for(working, 5)
+
+    result = await b.result()
+    assert result.error_detail is not None
+    assert result.error_detail.error_code is LLMErrorCode.REQUEST_CANCELLED
+    assert result.error_detail.details["may_be_billed"] is True
+    assert b.wishes.withdraw(request.queue_id)
+    assert b.queue.stats().claimed == 0
+
+
+async def test_answer_that_came_first_is_kept(bench: Any, make_request: Any) -> None:
+    """A wish that comes when the outcome is there has not come to be."""
+    b = bench(REPLY)
+    request = make_request()
+    await b.queue.put(request)
+    await b.work()
+
+    b.wishes.express(request.queue_id)
+
+    assert (await b.result()).is_success
+    assert not b.wishes.withdraw(request.queue_id)
+
+
+async def test_end_of_the_process_is_no_cancellation(bench: Any, make_request: Any) -> None:
+    """Where the service stops while a wish is fulfilled, the call is cut off and nothing is recorded."""
+    b = bench(REPLY)
+    b.provider.answering.clear()
+    request = make_request()
+    await b.queue.put(request)
+    working = asyncio.ensure_future(b.work())
+    await asyncio.wait_for(b.provider.asked.wait(), 5)
+
+    working.cancel()
+    b.wishes.express(request.queue_id)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(working, 5)
+    assert b.queue.outbox.depth() == 0

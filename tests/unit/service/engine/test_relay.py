@@ -26,6 +26,7 @@ from service.engine.relay import Relay
 from service.engine.windows import SendWindows
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import NoTracing
 
 
 class GatedPublisher:
@@ -58,7 +59,12 @@ class Line:
         self.metrics = Metrics([])
         outbox, log = self.queue.outbox, self.publisher.log
         self.relay = Relay(
-            outbox=outbox, doubtful=outbox, publisher=self.publisher, log=log, meter=self.metrics
+            outbox=outbox,
+            doubtful=outbox,
+            publisher=self.publisher,
+            log=log,
+            meter=self.metrics,
+            tracing=NoTracing(),
         )
         self.read_back = ReadBack(outbox=outbox, log=log)
 

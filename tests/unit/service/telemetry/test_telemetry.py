@@ -4,9 +4,13 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from service.contracts.enums import LLMProviderType
 from service.core.outcome import Usage
+from service.core.records import SpanKind
 from service.telemetry.metrics import MAX_TOPIC_LABELS, Metrics
+from service.telemetry.tracing import NoTracing, OtelTracing, TracingUnavailable, open_tracing
 
 
 def test_labels_cannot_be_invented_without_bound() -> None:
@@ -62,3 +66,36 @@ def test_library_that_repeats_itself_is_heard_once() -> None:
     lines = run_logging("for n in range(500): logging.getLogger('aiokafka').warning('away %s', 1)")
 
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "traced"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "TRUE"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"}, False),
+    ],
+)
+def test_opentelemetrys_own_variables_turn_traces_on(environment: dict[str, str], traced: bool) -> None:
+    """As every program with OpenTelemetry does it."""
+    assert isinstance(open_tracing("1", environment), OtelTracing) == traced
+
+
+def test_traces_without_their_extra_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for traces is told what is missing, instead of getting none."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+
+    with pytest.raises(TracingUnavailable, match=r"pip install 'llmctl\[otel\]'"):
+        open_tracing("1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+
+
+def test_untraced_span_hands_its_parent_on() -> None:
+    """A service without traces leaves the caller's own as it came."""
+    span = NoTracing().begin("x", SpanKind.SERVER, "00-a-b-01")
+    span.note(anything=1)
+    span.end("code")
+
+    assert span.traceparent == "00-a-b-01"

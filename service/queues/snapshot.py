@@ -1,0 +1,25 @@
+"""How a queue stands at a moment."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """`QueueStats` of every queue. The oldest request is looked for only when somebody asks."""
+
+    waiting: int
+    claimed: int
+    find_oldest_unix_seconds: Callable[[], float | None]
+    of_caller: Callable[[str | None], int]
+    """How many requests of a caller wait for their turn."""
+    usable: bool = True
+    elsewhere: int = 0
+    """What other replicas hold, as they have last committed it."""
+
+    @property
+    def oldest_accepted_at(self) -> datetime | None:
+        """When the request that waits longest was accepted."""
+        oldest = self.find_oldest_unix_seconds()
+        return None if oldest is None else datetime.fromtimestamp(oldest, UTC)

@@ -1,0 +1,67 @@
+"""The usage events in the file, from the moment their outcome is fixed until the broker has each of them."""
+
+import asyncio
+from collections.abc import Sequence
+
+from service.contracts.codec import SealedEnvelope
+from service.core.records import Callback, UsageEntry
+from service.queues.sqlite.columns import read_headers, write_headers
+from service.queues.sqlite.file import SqliteFile, Statement
+
+_ENTER = "INSERT INTO usage_event (sequence, key, headers, value) VALUES (?, ?, ?, ?)"
+_READ = "SELECT sequence, key, headers, value FROM usage_event ORDER BY sequence LIMIT ?"
+_LEAVE = "DELETE FROM usage_event WHERE sequence = ?"
+_READ_TOTALS = "SELECT count(*), coalesce(max(sequence), 0) FROM usage_event"
+
+
+class SqliteUsage:
+    """`UsageEvents` in the file. None is kept in memory: whoever sends them reads many of them at once."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._depth = 0
+        self._arrived = asyncio.Event()
+
+    async def open(self) -> int:
+        """Takes up what stands in the file; returns the greatest sequence in it."""
+        ((depth, last),) = await self._file.submit((), query=Statement(_READ_TOTALS))
+        self._grow(depth)
+        return int(last)
+
+    def enter(self, sequence: int, callback: Callback) -> list[Statement]:
+        """Makes a callback's event durable, where it has one, in the transaction that ends its request."""
+        sealed = callback.usage
+        if sealed is None:
+            return []
+        return [Statement(_ENTER, (sequence, callback.key, write_headers(sealed.headers), sealed.value))]
+
+    def entered(self, callback: Callback) -> None:
+        """The transaction was committed."""
+        self._grow(callback.usage is not None)
+
+    async def peek(self, limit: int) -> Sequence[UsageEntry]:
+        """The oldest of them, up to `limit`, waiting for the first."""
+        while not self._depth:
+            self._arrived.clear()
+            await self._arrived.wait()
+        rows = await self._file.submit((), query=Statement(_READ, (limit,)))
+        return [
+            UsageEntry(sequence, key, SealedEnvelope(value, read_headers(headers)))
+            for sequence, key, headers, value in rows
+        ]
+
+    async def told(self, entries: Sequence[UsageEntry]) -> None:
+        """Deletes those that stand on the topic."""
+        await self._file.submit(
+            [Statement(_LEAVE, (entry.sequence,)) for entry in entries],
+            on_commit=lambda: self._grow(-len(entries)),
+        )
+
+    def depth(self) -> int:
+        """How many there are."""
+        return self._depth
+
+    def _grow(self, count: int) -> None:
+        self._depth += count
+        if count > 0:
+            self._arrived.set()

@@ -1,0 +1,97 @@
+"""`llmctl cancel` against a real service whose judge takes his time."""
+
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.process
+
+Run = Callable[..., Coroutine[Any, Any, Any]]
+LATE = str(uuid4())
+
+
+@pytest.fixture
+async def submit(patient_service: httpx.AsyncClient, create_topic: Any) -> Callable[[], Any]:
+    """Hands a request in; the service's answer."""
+    topic = f"results.{uuid4().hex}"
+    await create_topic(topic, 1)
+    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
+
+    async def hand_in() -> dict[str, Any]:
+        return dict((await patient_service.post("/api/v1/comparison", json=body)).json())
+
+    return hand_in
+
+
+async def test_cancels_those_that_can_be_and_names_the_others(
+    llmctl: Run, patient_service: httpx.AsyncClient, submit: Callable[[], Any]
+) -> None:
+    """One line for each; exit code 1 where one was not cancelled."""
+    url = str(patient_service.base_url)
+    ids = [(await submit())["queue_id"] for _ in range(3)]
+
+    first = await llmctl("cancel", ids[0], ids[1], ids[0], "--url", url)
+    second = await llmctl("cancel", ids[2], LATE, "--url", url, "--output", "table", env={"COLUMNS": "160"})
+
+    told = [json.loads(line) for line in first.out.splitlines()]
+    assert (first.code, second.code) == (0, 1)
+    assert sorted(each["queue_id"] for each in told) == sorted(ids[:2])
+    assert {(each["status"], each["error"]) for each in told} == {("cancelled", None)}
+    assert ids[2] in second.out
+    assert "too late" in second.out
+    assert LATE in second.err
+    assert "LLM_NOT_FOUND" in second.err
+
+
+async def test_cancels_a_whole_batch_by_its_receipts(
+    llmctl: Run, patient_service: httpx.AsyncClient, submit: Callable[[], Any], tmp_path: Path
+) -> None:
+    """The file that `submit --receipts` wrote says what was handed in; so does a list on stdin."""
+    url = str(patient_service.base_url)
+    accepted = [await submit() for _ in range(4)]
+    receipts = tmp_path / "receipts.jsonl"
+    lines = [
+        {name: each[name] for name in ("queue_id", "correlation_id", "callback_topic")}
+        | {"line": number, "accepted_at": "2026-01-02T03:04:05Z"}
+        for number, each in enumerate(accepted[:3], start=1)
+    ]
+    receipts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    by_receipts = await llmctl("cancel", "--receipts", str(receipts), "--url", url)
+    by_list = await llmctl("cancel", "-", "--url", url, stdin=accepted[3]["queue_id"].encode())
+
+    assert (by_receipts.code, by_list.code) == (0, 0)
+    assert len(by_receipts.out.splitlines()) == 3
+    assert (await patient_service.get("/admin/v1/snapshot")).json()["totals"]["failed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "either queue ids, or --receipts FILE"),
+        (("x", "--receipts", "y"), 2, "either queue ids, or --receipts FILE"),
+        (("-",), 2, "There is nothing to cancel"),
+        (("--receipts", "-"), 2, "There is nothing to cancel"),
+    ],
+)
+async def test_wrong_usage_says_what_is_wrong(
+    llmctl: Run, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """One sentence."""
+    ended = await llmctl("cancel", *words)
+
+    assert ended.code == code
+    assert said in ended.err
+
+
+async def test_nobody_there_is_said(llmctl: Run, dead_port: int) -> None:
+    """Exit code 3, and what to do."""
+    ended = await llmctl("cancel", LATE, "--url", f"http://127.0.0.1:{dead_port}")
+
+    assert ended.code == 3
+    assert "No service answers" in ended.err

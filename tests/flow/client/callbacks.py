@@ -1,0 +1,71 @@
+"""Callbacks that tests put on topics themselves, as the service would."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from aiokafka import AIOKafkaProducer
+
+from service.contracts.codec import seal
+from service.contracts.enums import EssayComparisonWinner, LLMProviderType
+from service.contracts.events import EventEnvelope, LLMComparisonResultV1
+from service.contracts.topics import derive_event_id
+
+CallBack = Callable[..., Awaitable[None]]
+"""Puts callbacks of these requests on a topic: `await call_back(topic, "q-1", "q-2", partition=0)`."""
+
+
+def make_callback(
+    queue_id: str, correlation_id: UUID | None = None
+) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Key, value and headers of the success of a request."""
+    now, correlation_id = datetime.now(UTC), correlation_id or uuid4()
+    envelope = EventEnvelope[LLMComparisonResultV1](
+        event_id=derive_event_id(queue_id),
+        event_type="llm_provider.comparison_result",
+        source_service="llm_provider_service",
+        correlation_id=correlation_id,
+        data=LLMComparisonResultV1(
+            request_id=queue_id,
+            correlation_id=correlation_id,
+            winner=EssayComparisonWinner.ESSAY_A,
+            justification="better",
+            confidence=0.9,
+            provider=LLMProviderType.OPENAI,
+            model="gpt-4o-mini",
+            response_time_ms=5,
+            cost_estimate=0.0001,
+            requested_at=now,
+            completed_at=now,
+        ),
+    )
+    sealed = seal(envelope)
+    return str(correlation_id).encode(), sealed.value, list(sealed.headers)
+
+
+@asynccontextmanager
+async def open_writer(servers: str) -> AsyncIterator[CallBack]:
+    """Puts them there in the order in which they are named; what is named twice stands there twice."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+    await producer.start()
+
+    async def write(
+        topic: str,
+        *queue_ids: str,
+        partition: int | None = None,
+        padding: int = 0,
+        correlation_id: UUID | None = None,
+    ) -> None:
+        sent = []
+        for queue_id in queue_ids:
+            key, value, headers = make_callback(queue_id, correlation_id)
+            value += b" " * padding
+            sent.append(await producer.send(topic, value, key=key, partition=partition, headers=headers))
+        for each in sent:
+            await each
+
+    try:
+        yield write
+    finally:
+        await producer.stop()

@@ -1,0 +1,141 @@
+"""Topics of Apache Kafka that change while a program reads them; there is no service in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from llmctl.library import ComparisonClient, PositionLost, TimedOut, TopicUnreadable, connect
+from tests.conftest import APACHE, CreateTopic, WaitUntil, choose_creator
+from tests.flow.client.callbacks import CallBack, make_callback, open_writer
+
+NO_SERVICE = "http://127.0.0.1:1"
+LIMIT_SECONDS = 20.0
+
+
+@pytest.fixture
+def create(request: pytest.FixtureRequest) -> CreateTopic:
+    """Creates a topic on Apache Kafka."""
+    return choose_creator(request, APACHE)
+
+
+@pytest.fixture
+async def name(create: CreateTopic) -> str:
+    """A topic with one partition."""
+    name = f"changing-{uuid4().hex}"
+    await create(name, 1)
+    return name
+
+
+@pytest.fixture
+def admin(apache_kafka: str) -> AdminClient:
+    """Whoever else works on the topics."""
+    return AdminClient({"bootstrap.servers": apache_kafka})
+
+
+@pytest.fixture
+async def call_back(apache_kafka: str) -> AsyncIterator[CallBack]:
+    """Puts callbacks of requests on a topic of Apache Kafka."""
+    async with open_writer(apache_kafka) as write:
+        yield write
+
+
+@pytest.fixture
+async def program(apache_kafka: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ComparisonClient]:
+    """A client that looks after its topics ten times a second instead of every five."""
+    monkeypatch.setattr("llmctl.client.dispatcher.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("llmctl.client.topic_reader.METADATA_AGE_SECONDS", 0.2)
+    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=LIMIT_SECONDS) as client:
+        yield client
+
+
+async def delete(admin: AdminClient, topic: str) -> None:
+    """Deletes a topic, and waits until it is gone."""
+    await asyncio.to_thread(lambda: admin.delete_topics([topic])[topic].result(LIMIT_SECONDS))
+
+
+async def test_a_new_partition_is_read_from_its_beginning(
+    program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str
+) -> None:
+    """Whoever awaits, listens, or goes on from a position of before gets what comes on it."""
+    before = await program.find_position(name)
+    pending = await program.expect("q-1", name)
+    async with program.callbacks(name) as callbacks:
+        new = admin.create_partitions([NewPartitions(name, 3)])[name]
+        await asyncio.to_thread(new.result, LIMIT_SECONDS)
+        async with open_writer(apache_kafka) as call_back:
+            await call_back(name, "q-1", partition=2)
+        assert (await pending).request_id == "q-1"
+        async with asyncio.timeout(LIMIT_SECONDS):
+            assert (await anext(callbacks)).partition == 2
+            assert (await anext(program.callbacks(name, start=before))).partition == 2
+
+
+async def test_a_deleted_topic_is_said_to_all_who_wait(
+    program: ComparisonClient, admin: AdminClient, name: str
+) -> None:
+    """Nobody waits for what cannot come; the other topics go on."""
+    pending = await program.expect("q-1", name)
+    async with program.callbacks(name) as callbacks:
+        listening = asyncio.create_task(anext(callbacks))
+        await delete(admin, name)
+        with pytest.raises(TopicUnreadable, match=f"'{name}' .* was deleted"):
+            await pending
+        with pytest.raises(TopicUnreadable, match="was deleted"):
+            await listening
+    with pytest.raises(TopicUnreadable, match="no topic"):
+        await program.find_position(name)
+
+
+async def test_a_topic_that_was_made_anew_is_read_anew(
+    apache_kafka: str, admin: AdminClient, name: str, create: CreateTopic, call_back: CallBack
+) -> None:
+    """Who awaits gets the callback that stands on the new one, who listens hears of the loss."""
+    await call_back(name, *(f"old-{number}" for number in range(5)))
+    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=LIMIT_SECONDS) as client:
+        position = await client.find_position(name)
+        pending, missing = await client.expect("new-1", name), await client.expect("new-2", name)
+        async with client.callbacks(name) as callbacks:
+            await delete(admin, name)
+            await create(name, 1)
+            async with open_writer(apache_kafka) as write:
+                await write(name, "new-0", "new-1")
+            assert (await pending).request_id == "new-1"
+            with pytest.raises(
+                PositionLost, match=f"{name}/0 has no offset 5 any more and goes on at 0"
+            ) as lost:
+                async with asyncio.timeout(LIMIT_SECONDS):
+                    await anext(callbacks)
+            with pytest.raises(TimedOut, match=f"Meanwhile {name}/0 has no offset 5"):
+                await missing.result(timeout_seconds=0)
+            again = client.callbacks(name, start=lost.value.position)
+            assert (await anext(again)).queue_id == "new-0"
+        with pytest.raises(PositionLost, match="made anew"):
+            await anext(client.callbacks(name, start=position))
+
+
+async def test_what_is_no_record_is_passed(
+    program: ComparisonClient, name: str, apache_kafka: str, wait_until: WaitUntil
+) -> None:
+    """The marker at the end of a transaction has an offset, and is waited for by nobody."""
+    before = await program.find_position(name)
+    producer = AIOKafkaProducer(bootstrap_servers=apache_kafka, transactional_id=uuid4().hex)
+    async with producer, producer.transaction():
+        key, value, headers = make_callback("q-1")
+        await producer.send_and_wait(name, value, key=key, headers=headers)
+
+    # Behind the marker as far as this client is concerned.
+    async def passed() -> bool:
+        return (await program.find_position(name)).offsets[name][0] == 2
+
+    await wait_until(passed, LIMIT_SECONDS, "the marker's being passed")
+    async with asyncio.timeout(LIMIT_SECONDS):
+        found = await program.expect("q-2", name, start=before)
+        with pytest.raises(TimedOut):
+            await found.result(timeout_seconds=0)
+        async with program.callbacks(name, start=before) as callbacks:
+            assert (await anext(callbacks)).queue_id == "q-1"
+            assert callbacks.position.offsets[name][0] in {1, 2}

@@ -1,0 +1,115 @@
+"""Requests that are cancelled: over real HTTP, with the callback that says so."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from service.contracts.codec import open_envelope
+from service.contracts.events import LLMComparisonResultV1
+
+PATH = "/api/v1/comparison"
+Body = dict[str, Any]
+
+
+async def submit(client: httpx.AsyncClient, body: Body) -> str:
+    """Hands a request in; its id."""
+    response = await client.post(PATH, json=body)
+    assert response.status_code == 202
+    return str(response.json()["queue_id"])
+
+
+async def snapshot(client: httpx.AsyncClient) -> dict[str, Any]:
+    """The live figures."""
+    return dict((await client.get("/admin/v1/snapshot")).json())
+
+
+def open_results(records: list[Any]) -> dict[str, LLMComparisonResultV1]:
+    """What the callbacks say, by request."""
+    results = [open_envelope(record.value()).data for record in records]
+    assert len({result.request_id for result in results}) == len(results)
+    return {result.request_id: result for result in results}
+
+
+async def test_queued_request_and_one_under_way_are_cancelled(
+    patient_service: httpx.AsyncClient,
+    body: Body,
+    topic: str,
+    read_topic: Any,
+    read_error: Callable[[httpx.Response], dict[str, Any]],
+    wait_until: Any,
+) -> None:
+    """Both get one callback each, which says whether a call may be billed, long before the judge answers."""
+    begun = await submit(patient_service, body)
+
+    async def has_begun() -> bool:
+        return bool((await snapshot(patient_service))["in_flight"])
+
+    await wait_until(has_begun, what="the call")
+    queued = await submit(patient_service, body | {"metadata": {"pair": 7}})
+
+    answers = [await patient_service.delete(f"{PATH}/{each}") for each in (queued, begun)]
+    results = open_results(await asyncio.to_thread(read_topic, topic, 2))
+    again = await patient_service.delete(f"{PATH}/{begun}")
+
+    assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(202, "cancelled")] * 2
+    errors = {each: results[each].error_detail for each in (queued, begun)}
+    assert {error.error_code for error in errors.values() if error} == {"LLM_REQUEST_CANCELLED"}
+    assert [error.details["may_be_billed"] for error in errors.values() if error] == [False, True]
+    assert results[queued].request_metadata == {"pair": 7}
+    assert (again.status_code, read_error(again)["error_code"]) == (404, "LLM_NOT_FOUND")
+    figures = await snapshot(patient_service)
+    assert (figures["in_flight"], figures["queue"]["depth"], figures["totals"]["failed"]) == (0, 0, 2)
+    assert (figures["providers"][0]["in_flight"], figures["providers"][0]["errors"]) == (0, 0)
+
+
+async def test_two_who_cancel_the_same_request_are_told_the_same(
+    patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
+) -> None:
+    """There is one callback, and both learn that it was cancelled."""
+    queue_id = await submit(patient_service, body)
+
+    answers = await asyncio.gather(*(patient_service.delete(f"{PATH}/{queue_id}") for _ in range(2)))
+
+    assert [answer.status_code for answer in answers] in ([202, 202], [202, 404], [404, 202])
+    await submit(patient_service, body)
+    assert (await patient_service.delete(f"{PATH}/{queue_id}")).status_code == 404
+    assert list(open_results(await asyncio.to_thread(read_topic, topic, 1))) == [queue_id]
+
+
+async def test_what_waits_is_cancelled_during_a_drain(
+    patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
+) -> None:
+    """A drain need not wait for a call that nobody wants, and what is left queued can be taken back, too."""
+    queue_ids = [await submit(patient_service, body) for _ in range(3)]
+    await patient_service.post("/admin/v1/drain", json={"timeout_seconds": 60})
+
+    answers = [await patient_service.delete(f"{PATH}/{each}") for each in queue_ids]
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert set(open_results(await asyncio.to_thread(read_topic, topic, 3))) == set(queue_ids)
+
+
+async def test_unknown_request_cannot_be_cancelled(
+    client: httpx.AsyncClient, read_error: Callable[[httpx.Response], dict[str, Any]]
+) -> None:
+    """An id that never was, or what is no id at all."""
+    for unknown in (str(uuid4()), "x", "%00", "a" * 5000):
+        response = await client.delete(f"{PATH}/{unknown}")
+
+        assert (response.status_code, read_error(response)["error_code"]) == (404, "LLM_NOT_FOUND")
+
+
+async def test_request_that_is_called_back_keeps_its_answer(
+    client: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
+) -> None:
+    """A cancellation that comes too late changes nothing."""
+    queue_id = await submit(client, body | {"llm_config_overrides": {"provider_override": "mock"}})
+    (record,) = await asyncio.to_thread(read_topic, topic, 1)
+
+    response = await client.delete(f"{PATH}/{queue_id}")
+
+    assert response.status_code == 404
+    assert open_envelope(record.value()).data.is_success

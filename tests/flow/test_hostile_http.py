@@ -1,0 +1,194 @@
+"""Clients that are slow, loud or many: each is told what is wrong and goes, and the others notice nothing."""
+
+import asyncio
+import json
+import resource
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+PATH = "/api/v1/comparison"
+RECEIVE_SECONDS = 1.0
+MAX_CONNECTIONS = 60
+HEAD = b"POST /api/v1/comparison HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture
+def own_service(launcher: Any, embedded_broker: Any, tmp_path: Path) -> Any:
+    """A service with short limits."""
+    return launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
+            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
+            "LLM_PROVIDER_SERVICE_RECEIVE_TIMEOUT_SECONDS": str(RECEIVE_SECONDS),
+            "LLM_PROVIDER_SERVICE_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+        },
+    )
+
+
+@pytest.fixture
+async def client(own_service: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A good client of it."""
+    async with httpx.AsyncClient(base_url=own_service.ready["url"], timeout=10, trust_env=False) as client:
+        yield client
+
+
+async def connect(service: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A socket."""
+    host, _, port = service.ready["url"].removeprefix("http://").rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+    """What comes until the end of the connection: status and error."""
+    async with asyncio.timeout(RECEIVE_SECONDS + 8):
+        answer = await reader.read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /api",
+        HEAD,
+        HEAD + b"content-length: 1000\r\n\r\n" + b'{"user_prompt": "',
+        HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\n{",
+    ],
+    ids=["half a line", "half the headers", "half a body", "half a chunk"],
+)
+async def test_half_a_request_is_cut_off(own_service: Any, sent: bytes) -> None:
+    """Whoever begins a request and does not end it gets 408 within the limit."""
+    reader, writer = await connect(own_service)
+    began = time.monotonic()
+    writer.write(sent)
+
+    status, error = await read_answer(reader)
+
+    assert (status, error["error_code"], error["operation"]) == (
+        408,
+        "LLM_INVALID_REQUEST",
+        "receive_request",
+    )
+    assert RECEIVE_SECONDS * 0.9 < time.monotonic() - began < RECEIVE_SECONDS + 5
+    writer.close()
+
+
+async def test_a_request_that_drips_is_cut_off(own_service: Any) -> None:
+    """A byte now and then does not count as going on."""
+    reader, writer = await connect(own_service)
+    answering = asyncio.create_task(read_answer(reader))
+    writer.write(HEAD + b"content-length: 100000\r\n\r\n")
+    while not answering.done():
+        writer.write(b" ")
+        await asyncio.wait([answering], timeout=0.1)
+
+    status, _ = await answering
+    assert status == 408
+    writer.close()
+
+
+async def test_endless_headers_are_cut_off(own_service: Any) -> None:
+    """More than 64 KiB of headers are refused while they come."""
+    reader, writer = await connect(own_service)
+    writer.write(HEAD)
+    for number in range(20):
+        writer.write(b"x-%d: %b\r\n" % (number, b"a" * 8000))
+
+    status, error = await read_answer(reader)
+
+    assert (status, error["error_code"]) == (431, "LLM_INVALID_REQUEST")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00" * 99,
+    ],
+    ids=["TLS", "a word", "a version", "zeros"],
+)
+async def test_what_is_no_http_gets_the_one_error_body(own_service: Any, sent: bytes) -> None:
+    """Also below the application there is one form of error."""
+    reader, writer = await connect(own_service)
+    writer.write(sent)
+
+    status, error = await read_answer(reader)
+
+    assert (status, error["error_code"]) == (400, "LLM_INVALID_REQUEST")
+    writer.close()
+
+
+async def test_too_many_connections_are_refused_and_leave_no_trace(
+    own_service: Any, client: httpx.AsyncClient, wait_until: Any
+) -> None:
+    """Beyond the limit a connection is answered 503 at once; when others go there is room again."""
+    assert (await client.get("/healthz")).status_code == 200
+    crowd = [await connect(own_service) for _ in range(MAX_CONNECTIONS - 1)]
+
+    reader, late = await connect(own_service)
+    status, error = await read_answer(reader)
+
+    assert (status, error["error_code"]) == (503, "LLM_INTERNAL_ERROR")
+    assert (await client.get("/healthz")).status_code == 200
+    for _, writer in [*crowd, (reader, late)]:
+        writer.close()
+
+    async def has_room() -> bool:
+        reader, writer = await connect(own_service)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return answer.startswith(b"HTTP/1.1 200")
+
+    await wait_until(has_room, what="room")
+
+
+async def test_huge_bodies_cost_no_memory(own_service: Any) -> None:
+    """Fifty bodies of 200 MB, with a length, chunked, or with a lying length: refused while they come."""
+    pid = own_service.process.pid
+    before = read_memory_bytes(pid)
+
+    async def push(number: int) -> int:
+        reader, writer = await connect(own_service)
+        head = b"content-length: 200000000\r\n\r\n" if number % 2 else b"transfer-encoding: chunked\r\n\r\n"
+        writer.write(HEAD + head)
+        piece = b"x" * 65536 if number % 2 else b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        try:
+            for _ in range(3000):
+                writer.write(piece)
+                await writer.drain()
+        except OSError:
+            pass  # cut off, as it is to be
+        try:
+            answer = await reader.read()
+        except OSError:
+            answer = b""
+        writer.close()
+        return int(answer.split()[1]) if answer else 413
+
+    async with asyncio.timeout(60):
+        statuses = await asyncio.gather(*(push(number) for number in range(50)))
+
+    grown = read_memory_bytes(pid) - before
+    print(f"\n50 bodies of 200 MB: memory grew by {grown / 1e6:.1f} MB; answers {Counter(statuses)}")
+    assert set(statuses) <= {413}
+    assert grown < 60_000_000
+
+
+def read_memory_bytes(pid: int) -> int:
+    """What a process has in memory (proc(5), `statm`)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -1,0 +1,133 @@
+"""One trace from the command line to the consumer, seen whole by an OTLP collector."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.contracts.codec import open_envelope, read_header
+from tests.flow.collector import Collector, collecting
+
+pytestmark = pytest.mark.process
+
+Body = dict[str, Any]
+SUBMIT, RECEIVE = "submit comparison", "receive callback"
+PROCESS, ASK = "process comparison", "chat gpt-4o-mini"
+ACCEPT = "POST /api/v1/comparison"
+SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
+LIMIT_SECONDS = 30.0
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    """Where traces go."""
+    async with collecting() as running:
+        yield running
+
+
+@pytest.fixture
+async def traced(
+    launcher: Any, collector: Collector, bootstrap_servers: str, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A service that tells its traces, and asks a fake provider."""
+    provider = launcher.start("simulator.provider", "--port", "0")
+    child = launcher.start(
+        "service",
+        env={
+            "LLM_PROVIDER_SERVICE_PORT": "0",
+            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
+            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
+            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        },
+    )
+    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+        yield client
+
+
+async def test_one_trace_from_the_command_line_to_the_consumer(
+    traced: httpx.AsyncClient, collector: Collector, body: Body, bootstrap_servers: str, tmp_path: Path
+) -> None:
+    """CLI → HTTP → queue → provider → publish → consumer: one trace, each step below the one before it."""
+    (tmp_path / "lines.jsonl").write_text(json.dumps(body))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", "submit", "--file", str(tmp_path / "lines.jsonl"), "--wait"),
+        *("--url", str(traced.base_url), "--bootstrap-servers", bootstrap_servers),
+        env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "LLMCTL_CONFIG": os.devnull},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    publish = f"send {body['callback_topic']}"
+
+    spans = await collector.wait_for({SUBMIT, ACCEPT, PROCESS, ASK, publish, RECEIVE})
+
+    queue_id = json.loads(out)["queue_id"]
+    assert len({span.trace_id for span in collector.spans}) == 1
+    parents = {name: span.parent_id for name, span in spans.items()}
+    ids = {name: span.span_id for name, span in spans.items()}
+    assert parents == {
+        SUBMIT: "",
+        ACCEPT: ids[SUBMIT],
+        PROCESS: ids[ACCEPT],
+        ASK: ids[PROCESS],
+        publish: ids[PROCESS],
+        RECEIVE: ids[PROCESS],
+    }
+    assert {name: span.kind for name, span in spans.items()} == {
+        SUBMIT: CLIENT,
+        ACCEPT: SERVER,
+        PROCESS: CONSUMER,
+        ASK: CLIENT,
+        publish: PRODUCER,
+        RECEIVE: CONSUMER,
+    }
+    assert {span.service for span in collector.spans} == {"llmctl", "llm_provider_service"}
+    assert spans[PROCESS].attributes["messaging.message.id"] == queue_id
+    assert spans[ASK].attributes["gen_ai.provider.name"] == "openai"
+    assert spans[ASK].attributes["gen_ai.usage.output_tokens"] > 0
+    assert spans[publish].attributes["messaging.kafka.offset"] >= 0
+    told = json.dumps([(span.name, span.attributes) for span in collector.spans], default=str)
+    assert not [text for text in ("The first essay.", "Which essay is better?", "fake-key") if text in told]
+
+
+async def test_callers_own_trace_goes_on(
+    traced: httpx.AsyncClient, collector: Collector, body: Body, read_topic: Any
+) -> None:
+    """A traceparent that comes with the request is the parent, and the callback names the same trace."""
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    traceparent = f"00-{trace_id}-b7ad6b7169203331-01"
+
+    await traced.post("/api/v1/comparison", json=body, headers={"traceparent": traceparent})
+    (record,) = await asyncio.to_thread(read_topic, body["callback_topic"], 1)
+    spans = await collector.wait_for({ACCEPT, PROCESS})
+
+    assert spans[ACCEPT].parent_id == "b7ad6b7169203331"
+    assert {span.trace_id for span in collector.spans} == {trace_id}
+    said = read_header(record.headers(), "traceparent")
+    assert said == f"00-{trace_id}-{spans[PROCESS].span_id}-01"
+    assert open_envelope(record.value()).data.trace_id == trace_id
+
+
+async def test_refusal_is_told_with_its_code(
+    traced: httpx.AsyncClient, collector: Collector, body: Body
+) -> None:
+    """What was refused is an error of its span."""
+    await traced.post("/api/v1/comparison", json=body | {"essay_a": " "})
+
+    spans = await collector.wait_for({ACCEPT})
+
+    assert spans[ACCEPT].failed
+    assert spans[ACCEPT].attributes["error.type"] == "LLM_INVALID_PROMPT"
+    assert spans[ACCEPT].attributes["http.response.status_code"] == 422

@@ -1,0 +1,223 @@
+"""`llmctl submit --file --receipts` is killed again and again: every line is called back, and none twice.
+
+With `--full` 5,000 lines and five kills.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from simulator.broker.control import BrokerControl, TopicSpec
+from tests.conftest import ROOT, Child, Launcher
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+
+WaitUntil = Callable[..., Awaitable[None]]
+RUN_LIMIT_SECONDS = 300.0
+PARTITIONS = 6
+
+
+@pytest.fixture
+async def topic(embedded_broker: Child) -> str:
+    """A topic of this test's own."""
+    name = f"results.{uuid4().hex}"
+    await BrokerControl(Path(embedded_broker.ready["control"])).create_topics([TopicSpec(name, PARTITIONS)])
+    return name
+
+
+@pytest.fixture
+def settings(launcher: Launcher, embedded_broker: Child, tmp_path: Path) -> dict[str, str]:
+    """A service that asks a fake provider of 50 ms."""
+    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "50")
+    known = {
+        "PORT": "0",
+        "KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
+        "QUEUE_PATH": str(tmp_path / "queue.db"),
+        "OPENAI_API_KEY": "fake-key",
+        "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+    }
+    return {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in known.items()}
+
+
+class Bulk:
+    """A file of numbered lines, its receipts, and the command that hands it in."""
+
+    def __init__(self, folder: Path, topic: str, lines: int) -> None:
+        self.lines = lines
+        self._topic = topic
+        self._folder = folder
+        self._receipts = folder / "receipts.jsonl"
+        self.batch_file = folder / "receipts.jsonl.batch"
+        self._running: subprocess.Popen[bytes] | None = None
+        with (folder / "lines.jsonl").open("w") as file:
+            for number in range(1, lines + 1):
+                body = {"user_prompt": "p", "essay_a": f"a {number}", "essay_b": "b"}
+                file.write(json.dumps(body | {"metadata": {"number": number}}) + "\n")
+
+    def start(self, url: str) -> None:
+        """Runs the command, the same each time."""
+        (self._folder / "llmctl.toml").touch(mode=0o600)
+        self._running = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "llmctl", "submit", "--file", "lines.jsonl", "--url", url),
+                *("--callback-topic", self._topic, "--receipts", self._receipts.name, "--output", "json"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LLMCTL_CONFIG": str(self._folder / "llmctl.toml")},
+        )
+
+    def kill(self) -> bool:
+        """SIGKILL; False where it had come to its end before."""
+        assert self._running is not None
+        self._running.kill()
+        self._running.communicate()
+        return self._running.returncode == -9
+
+    def finish(self) -> tuple[int, str]:
+        """Waits for its end; the exit code and what was said."""
+        assert self._running is not None
+        _, err = self._running.communicate(timeout=RUN_LIMIT_SECONDS)
+        return self._running.returncode, err.decode()
+
+    def count(self) -> int:
+        """How many receipts there are."""
+        return self._receipts.read_bytes().count(b"\n") if self._receipts.exists() else 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The receipts."""
+        return [json.loads(line) for line in self._receipts.read_text().splitlines()]
+
+
+@pytest.fixture
+def make_bulk(tmp_path: Path, topic: str) -> Iterator[Callable[[int], Bulk]]:
+    """Makes a file of so many lines; a command that still runs ends with the test."""
+    made: list[Bulk] = []
+
+    def make(lines: int) -> Bulk:
+        made.append(Bulk(tmp_path, topic, lines))
+        return made[-1]
+
+    yield make
+    for bulk in made:
+        bulk.kill()
+
+
+def read_everything(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
+    """The data of all events that stand on a topic, read by a foreign client."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
+    try:
+        places = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
+        wanted = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        consumer.assign(places)
+        records: list[Any] = []
+        while len(records) < wanted:
+            polled = consumer.consume(wanted - len(records), timeout=10)
+            assert polled, f"only {len(records)} of {wanted} records could be read"
+            records.extend(polled)
+    finally:
+        consumer.close()
+    return [json.loads(record.value())["data"] for record in records]
+
+
+async def until_idle(url: str, wait_until: WaitUntil, lines: int) -> None:
+    """Until the service has nothing left to do: what is on the topic then is all that there ever will be."""
+    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+
+        async def is_idle() -> bool:
+            now = (await client.get("/admin/v1/snapshot")).json()
+            return not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
+
+        await wait_until(is_idle, limit_seconds=60 + lines / 20, what="the service is idle")
+
+
+def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
+    """Every line has one receipt and one callback, and they name the same request."""
+    numbers = list(range(1, bulk.lines + 1))
+    assert sorted(each["request_metadata"]["number"] for each in callbacks) == numbers
+    receipts = bulk.read()
+    assert sorted(each["line"] for each in receipts) == numbers
+    called_back = {each["request_metadata"]["number"]: each["request_id"] for each in callbacks}
+    assert {each["line"]: each["queue_id"] for each in receipts} == called_back
+
+
+async def test_a_bulk_run_survives_kills(
+    launcher: Launcher,
+    settings: dict[str, str],
+    embedded_broker: Child,
+    topic: str,
+    make_bulk: Callable[[int], Bulk],
+    wait_until: WaitUntil,
+    request: pytest.FixtureRequest,
+) -> None:
+    """SIGKILL before the first receipt and at moments all along the way; the same command goes on."""
+    lines, kills = (5000, 5) if request.config.getoption("--full") else (300, 3)
+    service = launcher.start("service", env=settings)
+    url = service.ready["url"]
+    bulk = make_bulk(lines)
+    began = time.monotonic()
+    stood = []
+    for kill in range(kills):
+        bulk.start(url)
+        # The first as soon as the batch is remembered, the others after a share of the lines that differs.
+        least = kill * lines // kills - 7 * kill
+        await wait_until(
+            lambda least=least: bulk.batch_file.exists() and bulk.count() >= least,
+            limit_seconds=RUN_LIMIT_SECONDS,
+            what=f"{least} receipts",
+        )
+        assert bulk.kill(), "the run had ended before it was killed"
+        stood.append(bulk.count())
+    bulk.start(url)
+    code, said = bulk.finish()
+    assert code == 0, said
+    assert f"{stood[-1]} of {lines} requests stand in" in said
+    seconds = time.monotonic() - began
+    await until_idle(url, wait_until, lines)
+    callbacks = read_everything(embedded_broker.ready["bootstrap_servers"], topic)
+    print(
+        f"\n{lines} lines, killed {kills} times at {stood} receipts: {len(bulk.read())} receipts, "
+        f"{len(callbacks)} callbacks, {len(callbacks) - len({each['request_id'] for each in callbacks})} "
+        f"twice, {seconds:.1f} s"
+    )
+    check(bulk, callbacks)
+    assert stood == sorted(stood)
+    assert stood[-1] < lines
+
+
+async def test_a_bulk_run_waits_for_a_service_that_is_deployed(
+    launcher: Launcher,
+    settings: dict[str, str],
+    embedded_broker: Child,
+    topic: str,
+    make_bulk: Callable[[int], Bulk],
+    wait_until: WaitUntil,
+) -> None:
+    """The service is stopped under it, and then killed, and started anew each time: the run goes on."""
+    service = launcher.start("service", env=settings)
+    url = service.ready["url"]
+    bulk = make_bulk(300)
+    bulk.start(url)
+    again = {**settings, "LLM_PROVIDER_SERVICE_PORT": url.rpartition(":")[2]}
+    await wait_until(lambda: bulk.count() >= 60, limit_seconds=30, what="60 receipts")
+    assert service.stop() == 0
+    service = launcher.start("service", env=again)
+    await wait_until(lambda: bulk.count() >= 160, limit_seconds=30, what="160 receipts")
+    service.kill()
+    launcher.start("service", env=again)
+    code, said = bulk.finish()
+    assert (code, said) == (0, "")
+    await until_idle(url, wait_until, bulk.lines)
+    check(bulk, read_everything(embedded_broker.ready["bootstrap_servers"], topic))

@@ -1,0 +1,91 @@
+"""The queue: what its figures come to."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from llmctl.doctor.checks import Check
+from llmctl.doctor.queue import judge_queue
+from llmctl.doctor.service import ServiceFacts
+from tests.unit.llmctl.doctor.conftest import SNAPSHOT, find, good, read, refusal
+
+Make = Callable[..., ServiceFacts]
+
+
+@pytest.fixture
+def judge(service: Make) -> Callable[..., list[Check]]:
+    """The checks of a queue in order, but for what is named of the snapshot and of its queue."""
+
+    def run(queue: Mapping[str, Any] | None = None, **other: Any) -> list[Check]:
+        snapshot = SNAPSHOT | {"queue": SNAPSHOT["queue"] | (queue or {})} | other
+        return judge_queue(service(snapshot=good(snapshot)))
+
+    return run
+
+
+Judge = Callable[..., list[Check]]
+
+
+def test_a_queue_in_order_passes(judge: Judge) -> None:
+    """All of it."""
+    assert read(judge()) == dict.fromkeys(("waiting", "outbox", "undelivered", "disk"), "pass")
+
+
+def test_without_figures_nothing_is_said(service: Make, silent: ServiceFacts) -> None:
+    """The reason stands there once."""
+    for facts in (silent, service(snapshot=refusal(403)), service(snapshot=good({"queue": 7, "x": 1}))):
+        assert set(read(judge_queue(facts)).values()) == {"skip"}
+
+
+@pytest.mark.parametrize(
+    ("queue", "other", "verdict"),
+    [
+        ({"depth": 79, "oldest_age_seconds": 3}, {}, "pass"),
+        ({"depth": 80}, {}, "warn"),
+        ({"depth": 40}, {"in_flight": 20, "outbox": {"depth": 10, "parked": 10}}, "warn"),
+        ({"depth": 100}, {}, "fail"),
+        ({"depth": 0}, {"outbox": {"depth": 100, "parked": 0}}, "fail"),
+        ({"depth": 1, "oldest_age_seconds": 601}, {}, "warn"),
+    ],
+)
+def test_everything_that_takes_a_place_counts(
+    judge: Judge, queue: dict[str, Any], other: dict[str, Any], verdict: str
+) -> None:
+    """What waits, what is under way, what is not delivered."""
+    assert find(judge(queue, **other), "waiting").verdict == verdict
+
+
+@pytest.mark.parametrize(("published", "verdict"), [(0.0, "warn"), (0.1, "pass")])
+def test_callbacks_that_wait_are_a_warning_only_where_none_goes_out(
+    judge: Judge, published: float, verdict: str
+) -> None:
+    """A busy service always has some on their way."""
+    checks = judge(outbox={"depth": 3, "parked": 0}, rates={"published": published})
+
+    assert find(checks, "outbox").verdict == verdict
+
+
+def test_undelivered_callbacks_are_a_warning_with_the_command(judge: Judge) -> None:
+    """It says why they were refused."""
+    check = find(judge(outbox={"depth": 0, "parked": 1}), "undelivered")
+
+    assert (check.verdict, "llmctl undelivered list" in (check.advice or "")) == ("warn", True)
+    assert check.seen == "1 callback that the broker refused for good"
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"),
+    [(2**26 * 10, "pass"), (2**26 * 10 - 1, "warn"), (2**26, "warn"), (2**26 - 1, "fail")],
+)
+def test_a_disk_is_judged_by_the_reserve(judge: Judge, free: int, verdict: str) -> None:
+    """Below it nothing is accepted."""
+    disk = {"folder": "/data", "free_bytes": free, "reserve_bytes": 2**26}
+
+    assert find(judge({"disk": disk}), "disk").verdict == verdict
+
+
+@pytest.mark.parametrize("queue", [{"backend": "kafka", "disk": None}, {"disk": None}])
+def test_no_disk_is_left_out(judge: Judge, queue: dict[str, Any]) -> None:
+    """The queue on Kafka has none, and some file systems do not say."""
+    assert find(judge(queue), "disk").verdict == "skip"
