@@ -631,3 +631,22 @@ async def test_usage_events_wait_until_they_are_told(queue: Queue) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await queue.usage.peek(1)
+
+
+async def test_usage_events_are_counted_though_none_can_be_told(queue: Queue) -> None:
+    """Also those that come while one alone is tried again and again, and nothing else is counted with them."""
+    for _ in range(4):
+        await put(queue, make_request())
+    first, *others = await queue.claim(4)
+    await queue.complete(first, replace(make_callback(first), usage=make_usage(0)))
+    assert len(await peek_all(queue, 1)) == 1
+    for number, claim in enumerate(others, 1):
+        await queue.complete(claim, replace(make_callback(claim), usage=make_usage(number)))
+        await put(queue, make_request())
+        await queue.claim(1)
+
+    async def are_counted() -> bool:
+        assert len(await queue.usage.peek(1)) == 1
+        return queue.usage.depth() == 4
+
+    await until(are_counted, limit_seconds=10, what="the count of what waits")

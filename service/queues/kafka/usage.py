@@ -29,6 +29,8 @@ from service.queues.kafka.partition import locate_request, number_request
 FETCH_WAIT_MILLISECONDS = 50
 READ_WAIT_MILLISECONDS = 500
 MAX_RECORDS_AT_ONCE = 2000
+READ_AHEAD_EVENTS = 2000
+"""So many are read while none can be told: up to there it is known exactly how many wait."""
 LOOK_AGAIN_SECONDS = 0.5
 """How often it is looked whether a replica that owns nothing has come to own something."""
 LOOK_BACK_NOTES = 2_000
@@ -110,7 +112,7 @@ class KafkaUsage:
         try:
             while True:
                 await self._follow_ownership()
-                if len(self._waiting) < limit:
+                if len(self._waiting) < max(limit, READ_AHEAD_EVENTS):
                     await self._read(0 if self._waiting else READ_WAIT_MILLISECONDS)
                 else:
                     await self._measure()
