@@ -634,7 +634,7 @@ async def test_usage_events_wait_until_they_are_told(queue: Queue) -> None:
 
 
 async def test_usage_events_are_counted_though_none_can_be_told(queue: Queue) -> None:
-    """Also those that come while one alone is tried again and again, and nothing else is counted with them."""
+    """Also those that come while one alone is tried again and again; nothing else is counted with them."""
     for _ in range(4):
         await put(queue, make_request())
     first, *others = await queue.claim(4)
