@@ -143,7 +143,10 @@ class PublishedPrices(Protocol):
 
 
 class QueueStats(Protocol):
-    """A snapshot of the queue. `waiting` leaves out what is claimed, and what other replicas hold."""
+    """A snapshot of the queue. `waiting` leaves out what is claimed, and what other replicas hold.
+
+    Not `settled` is a queue of which it is not known yet what falls to this process: what waits may be more.
+    """
 
     @property
     def waiting(self) -> int: ...
@@ -151,6 +154,8 @@ class QueueStats(Protocol):
     def claimed(self) -> int: ...
     @property
     def elsewhere(self) -> int: ...
+    @property
+    def settled(self) -> bool: ...
     @property
     def oldest_accepted_at(self) -> datetime | None: ...
     @property

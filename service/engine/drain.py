@@ -182,7 +182,7 @@ class DrainController:
 
     def has_in_flight_requests(self) -> bool:
         """Whether the service is not drained yet."""
-        return self.in_flight_count() > 0
+        return self.in_flight_count() > 0 or (self._until_empty and not self._queue.stats().settled)
 
     def in_flight_count(self) -> int:
         """What is left: started calls, unacknowledged callbacks and, until empty, the queue."""

@@ -17,6 +17,8 @@ class QueueSnapshot:
     usable: bool = True
     elsewhere: int = 0
     """What other replicas hold, as they have last committed it."""
+    settled: bool = True
+    """Whether it is known what of the queue falls to this process: not while replicas share it out."""
 
     @property
     def oldest_accepted_at(self) -> datetime | None:

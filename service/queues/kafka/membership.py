@@ -100,6 +100,11 @@ class Membership:
         """Of each partition, owned or not: the end as far as this process has seen it."""
 
     @property
+    def is_sharing(self) -> bool:
+        """Whether this replica has its share of the partitions, which may be none."""
+        return not self._suspended
+
+    @property
     def may_work(self) -> bool:
         """Whether something may be begun and sent now."""
         return not self._suspended and self._has_lease
@@ -144,7 +149,8 @@ class Membership:
         """
         while True:
             await wait_until_claiming(False)
-            if len(self._holdings.partitions) < self._partition_count():
+            # Whoever has no share yet cannot know whether there is somebody else.
+            if self.is_sharing and len(self._holdings.partitions) < self._partition_count():
                 return
             claiming = asyncio.ensure_future(wait_until_claiming(True))
             self._shared_out.clear()

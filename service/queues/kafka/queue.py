@@ -365,6 +365,7 @@ class KafkaQueue:
             of_caller=self._holdings.backlog.count_of,
             usable=self._writer.usable,
             elsewhere=self._membership.count_elsewhere(),
+            settled=self._membership.is_sharing,
         )
 
     def owned(self) -> Collection[int]:
