@@ -38,11 +38,22 @@ class GentleTransport:
     client (RFC 9112, section 9.6).
     """
 
-    __slots__ = ("_closing", "_transport", "get_extra_info", "pause_reading", "write")
+    __slots__ = (
+        "_closing",
+        "_transport",
+        "abort",
+        "get_extra_info",
+        "linger_seconds",
+        "pause_reading",
+        "write",
+    )
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._closing = False
+        self.linger_seconds = LINGER_SECONDS
+        """How long `close` waits for the client's end."""
+        self.abort = transport.abort
         self.write = transport.write
         self.pause_reading = transport.pause_reading
         self.get_extra_info = transport.get_extra_info
@@ -65,7 +76,7 @@ class GentleTransport:
             return
         self._transport.write_eof()
         self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
+        asyncio.get_running_loop().call_later(self.linger_seconds, self._transport.abort)
 
 
 class Connection(HttpToolsProtocol):
@@ -76,11 +87,13 @@ class Connection(HttpToolsProtocol):
         self._limits = limits
         self._too_late: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._gentle: GentleTransport
+        self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins; where there are too many, it ends again."""
-        gentle: Any = GentleTransport(cast("asyncio.Transport", transport))
-        super().connection_made(gentle)
+        self._gentle = GentleTransport(cast("asyncio.Transport", transport))
+        super().connection_made(cast("Any", self._gentle))
         if len(self.connections) > self._limits.connections:
             self._refuse(
                 "There are too many connections; try again in a moment, or another instance.",
@@ -113,14 +126,28 @@ class Connection(HttpToolsProtocol):
         self._too_late = self.loop.call_later(self._limits.receive_seconds, self._cut_off)
 
     def on_headers_complete(self) -> None:
-        """What follows is the body, whose limit is the route's."""
+        """What follows is the body, whose limit is the route's.
+
+        An answer that does not wait for its end ends the connection, and says so (RFC 9112, section 9.3).
+        Most clients read no answer while they send: what they still send is dropped, for as long as a request
+        may take.
+        """
         self._header_bytes = -(1 << 62)
+        before: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle is not before:
+            self._keeps_alive, cycle.keep_alive = cycle.keep_alive, False
+            self._gentle.linger_seconds = self._limits.receive_seconds
 
     def on_message_complete(self) -> None:
         """The last byte of a request was read."""
         self._stop_waiting()
         self._header_bytes = 0
+        self._gentle.linger_seconds = LINGER_SECONDS
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn says it without telling anything
@@ -134,7 +161,10 @@ class Connection(HttpToolsProtocol):
 
     def _cut_off(self) -> None:
         self._too_late = None
-        if not self.transport.is_closing():
+        self._gentle.linger_seconds = LINGER_SECONDS
+        if self._gentle.is_closing():
+            self._gentle.abort()  # it was answered long ago, and still sends
+        else:
             self._refuse(f"The request was not complete within {self._limits.receive_seconds:g} s.", 408)
 
     def _refuse(self, sentence: str, status: int, code: LLMErrorCode = LLMErrorCode.INVALID_REQUEST) -> None:

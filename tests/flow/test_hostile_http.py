@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import re
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,32 @@ MAX_CONNECTIONS = 60
 HEAD = b"POST /api/v1/comparison HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 
+StartService = Callable[..., Any]
+
+
 @pytest.fixture
-def own_service(launcher: Any, embedded_broker: Any, tmp_path: Path) -> Any:
-    """A service with short limits."""
-    return launcher.start(
-        "service",
-        env={
+def start_service(launcher: Any, embedded_broker: Any, tmp_path: Path) -> StartService:
+    """Starts a service with room for so many connections, and with settings of a test's own."""
+
+    def start(**settings: str) -> Any:
+        env = {
             "LLM_PROVIDER_SERVICE_PORT": "0",
             "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
             "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
             "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
             "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-            "LLM_PROVIDER_SERVICE_RECEIVE_TIMEOUT_SECONDS": str(RECEIVE_SECONDS),
             "LLM_PROVIDER_SERVICE_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
-        },
-    )
+        }
+        more = {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()}
+        return launcher.start("service", env=env | more)
+
+    return start
+
+
+@pytest.fixture
+def own_service(start_service: StartService) -> Any:
+    """A service with a short limit on receiving."""
+    return start_service(RECEIVE_TIMEOUT_SECONDS=str(RECEIVE_SECONDS))
 
 
 @pytest.fixture
@@ -50,7 +62,7 @@ async def connect(service: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
     """What comes until the end of the connection: status and error."""
-    async with asyncio.timeout(RECEIVE_SECONDS + 8):
+    async with asyncio.timeout(RECEIVE_SECONDS + 30):
         answer = await reader.read()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"connection: close" in head.lower()
@@ -157,8 +169,42 @@ async def test_too_many_connections_are_refused_and_leave_no_trace(
     await wait_until(has_room, what="room")
 
 
-async def test_huge_bodies_cost_no_memory(own_service: Any) -> None:
+async def send_on(writer: asyncio.StreamWriter) -> None:
+    """Sends bytes until the connection breaks."""
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def test_an_answer_before_the_end_of_the_body_ends_the_connection(own_service: Any) -> None:
+    """It is the only one, and says so; whoever sends on all the same is cut off when the time is over."""
+    reader, writer = await connect(own_service)
+    writer.write(HEAD + b"content-length: 200000000\r\n\r\n" + b"x" * 2_000_000)
+
+    status, error = await read_answer(reader)
+    with pytest.raises(OSError):
+        await asyncio.wait_for(send_on(writer), RECEIVE_SECONDS + 30)
+
+    assert (status, error["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
+    writer.close()
+
+
+async def test_an_answer_that_needs_no_body_keeps_the_connection_where_it_has_come(own_service: Any) -> None:
+    """A refusal of a whole request is no reason to connect anew."""
+    reader, writer = await connect(own_service)
+    for _ in range(2):
+        writer.write(b"POST /no/such/route HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert b"connection: close" not in head.lower()
+        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head.lower())[1]))
+    writer.close()
+
+
+async def test_huge_bodies_cost_no_memory(start_service: StartService) -> None:
     """Fifty bodies of 200 MB, with a length, chunked, or with a lying length: refused while they come."""
+    own_service = start_service(RECEIVE_TIMEOUT_SECONDS="60")
     pid = own_service.process.pid
     before = read_memory_bytes(pid)
 

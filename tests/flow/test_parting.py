@@ -15,8 +15,8 @@ from service.web.server import Server
 from service.wiring import build
 
 PATH = "/api/v1/comparison"
-SOCKET_LIMIT_SECONDS = 10.0
-FAR_BEYOND_THE_LIMIT_BYTES = 8 * 1024 * 1024
+SOCKET_LIMIT_SECONDS = 30.0
+FAR_BEYOND_THE_LIMIT_BYTES = 3 * 1024 * 1024
 
 
 def read_to_end(connection: socket.socket) -> bytes:
