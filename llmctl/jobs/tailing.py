@@ -48,10 +48,10 @@ async def tail(plan: TailPlan, kafka: KafkaAddress, terminal: Terminal) -> None:
     """Shows records until the plan's end; LimitNotMet where time was up before enough had come."""
     seen: Counter[str] = Counter()
     verifier = Verifier() if plan.verify else None
-    started = time.monotonic()
     async with AsyncExitStack() as closing:
         tracer = closing.enter_context(open_tracer())
         stream = await closing.enter_async_context(open_callbacks(kafka, plan.topics, plan.start))
+        started = time.monotonic()  # the time is for callbacks; connecting has a limit of its own
         if terminal.err.is_terminal:
             terminal.say("Waiting for callbacks; Ctrl-C ends it.", DIM)
         try:
