@@ -1,6 +1,7 @@
 """What every test may use: a scrubbed environment, real processes, and waiting for a condition."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,12 +18,12 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.apache_kafka.artifacts import KafkaMissing
+from tests.apache_kafka.artifacts import KafkaMissing, resolve_classes
 from tests.apache_kafka.cluster import Cluster
 
-READY_LIMIT_SECONDS = 30.0
-STOP_LIMIT_SECONDS = 15.0
-TOPIC_LIMIT_SECONDS = 20.0
+READY_LIMIT_SECONDS = 60.0
+STOP_LIMIT_SECONDS = 30.0
+TOPIC_LIMIT_SECONDS = 40.0
 EMBEDDED, APACHE = "embedded", "apache"
 BOTH_BROKERS = {"ports", "flow"}
 """Folders whose tests run on both."""
@@ -47,6 +48,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if both and "embedded_broker" not in metafunc.fixturenames:
             kinds.append(APACHE)
         metafunc.parametrize("broker_kind", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Brings Apache Kafka's classes before the clock of a test runs; what is missing its fixture tells."""
+    if session.config.option.collectonly or os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return
+    calls = [item.callspec for item in session.items if hasattr(item, "callspec")]
+    if any(
+        isinstance(each, str) and each.endswith(APACHE) for call in calls for each in call.params.values()
+    ):
+        with contextlib.suppress(KafkaMissing):
+            resolve_classes()
 
 
 @pytest.fixture(autouse=True)
@@ -279,7 +292,7 @@ def choose_creator(request: pytest.FixtureRequest, broker_kind: str) -> CreateTo
 WaitUntil = Callable[..., Awaitable[None]]
 
 
-async def until(condition: Callable[[], Any], limit_seconds: float = 10.0, what: str = "condition") -> None:
+async def until(condition: Callable[[], Any], limit_seconds: float = 30.0, what: str = "condition") -> None:
     """Waits for a condition, with a deadline, instead of sleeping."""
     deadline = time.monotonic() + limit_seconds
     while True:

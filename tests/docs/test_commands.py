@@ -19,6 +19,7 @@ from llmctl.app import app
 
 COMMAND_LIMIT_SECONDS = 60.0
 STOP_LIMIT_SECONDS = 20.0
+GENERATOR_LIMITED = 6
 USAGE_TOPIC = "huleedu.llm_provider.usage.v1"
 """As the pages name it."""
 NOT_RUN = {
@@ -98,6 +99,10 @@ def test_a_page_does_what_it_says(page: str, stack: Stack, tmp_path: Path) -> No
     for command in ALL_PAGES[page]:
         if command.not_run is None:
             ended = run_command(command, tmp_path, stack, COMMAND_LIMIT_SECONDS)
+            if (
+                ended.code == GENERATOR_LIMITED
+            ):  # the machine was too busy to send in time: nothing was measured
+                ended = run_command(command, tmp_path, stack, COMMAND_LIMIT_SECONDS)
             difference = find_difference(command, ended)
             assert difference is None, f"{page}: {command.text}\n{difference}; it printed:\n{ended.output}"
 

@@ -115,12 +115,12 @@ def read_topic(bootstrap_servers: str) -> Iterator[Read]:
     """Reads a topic from its beginning with a foreign client, until it has `count` records."""
     consumers: list[Consumer] = []
 
-    def read(topic: str, count: int, limit_seconds: float = 10.0) -> list[Any]:
+    def read(topic: str, count: int, limit_seconds: float = 30.0) -> list[Any]:
         consumer = Consumer(
             {"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
         )
         consumers.append(consumer)
-        metadata = consumer.list_topics(timeout=10).topics[topic]
+        metadata = consumer.list_topics(timeout=30).topics[topic]
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         records: list[Any] = []
         while len(records) < count:

@@ -24,7 +24,7 @@ async def run_llmctl(*arguments: str, env: dict[str, str] | None = None) -> tupl
         stderr=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", **(env or {})},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 40)
+    out, err = await asyncio.wait_for(process.communicate(), 90)
     assert "Traceback" not in err.decode()
     return process.returncode or 0, out.decode(), err.decode()
 
@@ -59,17 +59,25 @@ async def test_drain_says_what_was_finished_and_left_and_resume_opens_the_door(
 
 
 async def test_drain_until_empty_leaves_nothing(
-    slow_service: httpx.AsyncClient, body: dict[str, Any]
+    slow_service: httpx.AsyncClient, body: dict[str, Any], wait_until: Any
 ) -> None:
     """With --until-empty the queue is worked off."""
+    await slow_service.post("/admin/v1/providers/openai/hold", json={"seconds": 600})
     await submit(slow_service, body, 24)
 
-    code, out, _ = await run_llmctl("--url", str(slow_service.base_url), "drain", "--until-empty")
+    drain = asyncio.create_task(run_llmctl("--url", str(slow_service.base_url), "drain", "--until-empty"))
+
+    async def is_draining() -> bool:
+        return bool((await slow_service.get("/admin/v1/snapshot")).json()["phase"] == "draining")
+
+    await wait_until(is_draining, what="the drain")
+    await slow_service.post("/admin/v1/providers/openai/release")
+    code, out, _ = await drain
     totals = (await slow_service.get("/admin/v1/snapshot")).json()["totals"]
 
     report = json.loads(out)
     assert (code, report["left_queued"], totals["published"]) == (0, 0, 24)
-    assert report["finished"] > 0
+    assert report["finished"] == 24
 
 
 async def test_drain_that_is_too_slow_exits_4_and_no_wait_exits_0(

@@ -17,6 +17,8 @@ import pytest
 from service.contracts.codec import open_envelope
 
 PATH = "/api/v1/comparison"
+MANY = 40
+"""More than a slow service has done before it hears of a drain."""
 
 
 async def wait_for_drain(client: httpx.AsyncClient, wait_until: Any) -> dict[str, Any]:
@@ -38,6 +40,15 @@ async def submit_many(client: httpx.AsyncClient, body: dict[str, Any], count: in
     return [response.json()["queue_id"] for response in responses]
 
 
+async def wait_for_calls(client: httpx.AsyncClient, wait_until: Any) -> None:
+    """Waits until the provider is being asked."""
+
+    async def have_begun() -> bool:
+        return bool((await client.get("/admin/v1/snapshot")).json()["in_flight"])
+
+    await wait_until(have_begun, what="the first call")
+
+
 async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     slow_service: httpx.AsyncClient,
     body: dict[str, Any],
@@ -47,7 +58,8 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     wait_until: Any,
 ) -> None:
     """A drain refuses newcomers with a time to come back, calls back what was started, keeps the rest."""
-    accepted = await submit_many(slow_service, body, 12)
+    accepted = await submit_many(slow_service, body, MANY)
+    await wait_for_calls(slow_service, wait_until)
 
     ordered = await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 20})
     refused = await slow_service.post(PATH, json=body)
@@ -63,14 +75,14 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     assert refused.headers["retry-after"].isdecimal()
     assert (readiness.status_code, read_error(readiness)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
     assert (report["state"], report["in_flight"], report["outbox"]) == ("done", 0, 0)
-    called_back = 12 - report["queued"]  # some of them perhaps before the drain was ordered
+    called_back = MANY - report["queued"]  # some of them perhaps before the drain was ordered
     assert report["queued"] > 0
     assert report["finished"] <= called_back
     assert len(await asyncio.to_thread(read_topic, topic, called_back)) == called_back
 
     resumed = await slow_service.post("/admin/v1/resume")
     accepted += await submit_many(slow_service, body, 1)
-    records = await asyncio.to_thread(read_topic, topic, 13)
+    records = await asyncio.to_thread(read_topic, topic, MANY + 1)
 
     assert (resumed.status_code, resumed.json()["phase"], resumed.json()["state"]) == (200, "ready", "none")
     assert sorted(open_envelope(record.value()).data.request_id for record in records) == sorted(accepted)
@@ -80,13 +92,15 @@ async def test_drain_until_empty_works_off_the_queue(
     slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any, wait_until: Any
 ) -> None:
     """With until_empty nothing is left behind."""
+    await slow_service.post("/admin/v1/providers/openai/hold", json={"seconds": 600})
     await submit_many(slow_service, body, 10)
 
-    await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 30, "until_empty": True})
+    await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 60, "until_empty": True})
+    await slow_service.post("/admin/v1/providers/openai/release")
     report = await wait_for_drain(slow_service, wait_until)
 
     assert (report["state"], report["queued"], report["outbox"]) == ("done", 0, 0)
-    assert 0 < report["finished"] <= 10  # the others before the drain was ordered
+    assert report["finished"] == 10
     assert len(await asyncio.to_thread(read_topic, topic, 10)) == 10
 
 
@@ -96,10 +110,7 @@ async def test_drain_that_runs_out_of_time_says_so(
     """A limit that is too short ends the waiting, not the work."""
     await submit_many(slow_service, body, 8)
 
-    async def has_begun() -> bool:
-        return bool((await slow_service.get("/admin/v1/snapshot")).json()["in_flight"])
-
-    await wait_until(has_begun, what="the first call")  # a drain of what only waits is done at once
+    await wait_for_calls(slow_service, wait_until)  # a drain of what only waits is done at once
     await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 0.05})
     report = await wait_for_drain(slow_service, wait_until)
 
@@ -279,21 +290,21 @@ async def test_faulty_idempotency_key_is_refused(
 
 
 async def test_expired_request_is_called_back_although_the_pool_is_full(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_topic: Any
+    patient_service: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_topic: Any
 ) -> None:
     """A deadline that passes in the queue is told when it passes, not when a place becomes free."""
     expiring = f"results.{uuid4().hex}"
     await create_topic(expiring, 1)
-    await submit_many(slow_service, body, 60)
+    await submit_many(patient_service, body, 2)
 
-    await slow_service.post(PATH, json=body | {"callback_topic": expiring, "ttl_seconds": 0.2})
+    await patient_service.post(PATH, json=body | {"callback_topic": expiring, "ttl_seconds": 0.2})
     (record,) = await asyncio.to_thread(read_topic, expiring, 1)
 
     result = open_envelope(record.value()).data
-    snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
+    snapshot = (await patient_service.get("/admin/v1/snapshot")).json()
     assert result.error_detail is not None
     assert result.error_detail.error_code == "LLM_REQUEST_EXPIRED"
-    assert snapshot["queue"]["depth"] > 0
+    assert (snapshot["in_flight"], snapshot["queue"]["depth"]) == (1, 1)
 
 
 async def test_queue_that_cannot_be_written_is_told_and_recovers(
@@ -332,9 +343,10 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(
     tmp_path: Path,
     body: dict[str, Any],
     read_error: Callable[[httpx.Response], dict[str, Any]],
+    wait_until: Any,
 ) -> None:
     """Of ten requests at a queue for four, four are taken and six are told to come back."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "3000")
+    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30000")
     child = launcher.start(
         "service",
         env={
@@ -342,15 +354,18 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(
             "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
             "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
             "LLM_PROVIDER_SERVICE_QUEUE_MAX_SIZE": "4",
+            "LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS": "1",
             "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
             "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
         },
     )
     async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
-        responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(10)))
+        taken = [await client.post(PATH, json=body)]
+        await wait_for_calls(client, wait_until)
+        taken += [await client.post(PATH, json=body) for _ in range(3)]
+        refused = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(6)))
 
-    refused = [response for response in responses if response.status_code != 202]
-    assert len(refused) == 6
+    assert [response.status_code for response in taken] == [202] * 4
     assert {(response.status_code, read_error(response)["error_code"]) for response in refused} == {
         (503, "LLM_QUEUE_FULL")
     }

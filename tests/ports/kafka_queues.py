@@ -17,7 +17,7 @@ SHORTEST_SESSION_SECONDS = 6.0
 """Kafka allows none shorter."""
 EMBEDDED_SESSION_SECONDS = 2.0
 """The embedded broker shares out anew a second before a session is over, never sooner."""
-PARTS_LIMIT_SECONDS = 30.0
+PARTS_LIMIT_SECONDS = 60.0
 
 
 async def create_queue_topics(create_topic: CreateTopic, partitions: int) -> QueueTopics:
@@ -32,8 +32,8 @@ async def create_queue_topics(create_topic: CreateTopic, partitions: int) -> Que
 @asynccontextmanager
 async def joined(member: "Member") -> AsyncIterator[KafkaQueue]:
     """A member's queue, from when it has its share of the partitions until it leaves."""
-    await member.start()
     try:
+        await member.start()
         yield member.queue
     finally:
         await member.stop()
@@ -75,9 +75,9 @@ class Member:
 
     async def stop(self) -> None:
         """Hands over and goes."""
-        assert self._running is not None
-        self._running.cancel()
-        await asyncio.wait([self._running])
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
         await self.queue.close()
         await self._directory.close()
 

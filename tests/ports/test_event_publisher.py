@@ -21,6 +21,9 @@ from service.core.records import Place
 from service.kafka.connection import KafkaConnection, KafkaMisconfigured
 from simulator.broker.control import BrokerControl, TopicSpec
 
+READ_LIMIT_SECONDS = 30.0
+NOTHING_COMES_SECONDS = 1.0
+
 Record = tuple[str | None, bytes, dict[str, bytes]]
 
 
@@ -61,11 +64,13 @@ async def kafka(bootstrap_servers: str, known_topics: KafkaTopicDirectory) -> As
     await publisher.close()
 
 
-def read_records(bootstrap_servers: str, topic: str, count: int, limit_seconds: float = 10) -> list[Record]:
-    """The first records of a topic, read by a foreign client; fewer where there are no more by the limit."""
+def read_records(bootstrap_servers: str, topic: str, count: int, *, are_all: bool = False) -> list[Record]:
+    """The first records of a topic, read by a foreign client, and one more where these should be all."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    records = consumer.consume(count, timeout=limit_seconds)
+    records = consumer.consume(count, timeout=READ_LIMIT_SECONDS)
+    if are_all:
+        records += consumer.consume(1, timeout=NOTHING_COMES_SECONDS)
     consumer.close()
     return [
         (
@@ -150,7 +155,7 @@ async def test_send_waits_while_the_broker_is_away(
     assert not done
 
     await control.up()
-    await asyncio.wait_for(sending, 15)
+    await asyncio.wait_for(sending, 30)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2)
     assert [value for _, value, _ in records] == [b"before", b"during"]
@@ -170,7 +175,7 @@ async def test_refused_record_fails_and_the_next_one_goes_through(
     with pytest.raises(PublishRefused, match=topic) as refused:
         await kafka.publish_to_topic(topic, SealedEnvelope(b"refused", ()))
     assert refused.value.reason == code
-    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 10)
+    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 30)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2)
     assert [value for _, value, _ in records] == [b"one", b"two"]
@@ -189,7 +194,7 @@ async def test_neighbours_of_a_refused_record_are_sent_by_themselves(
         *(kafka.publish_to_topic(topic, SealedEnvelope(b"%d" % number, ())) for number in range(20))
     )
 
-    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 30, 1.0)
+    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 21, are_all=True)
     assert sorted(value for _, value, _ in records) == sorted([b"first", *(b"%d" % n for n in range(20))])
 
 
@@ -214,9 +219,9 @@ async def test_trouble_that_passes_is_waited_out(
     before = kafka._producer
     await control.error(code, 3)
 
-    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 10)
+    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 30)
 
-    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 3, 1.0)
+    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2, are_all=True)
     assert [value for _, value, _ in records] == [b"one", b"two"]
     assert kafka._producer is before
 
@@ -264,7 +269,7 @@ async def test_close_does_not_wait_for_a_broker_that_is_away(
     await asyncio.sleep(0)
     running.cancel()
 
-    await asyncio.wait_for(publisher.close(), 8)
+    await asyncio.wait_for(publisher.close(), 20)
 
     with pytest.raises(PublishUncertain, match=topic):
         await asyncio.wait_for(sending, 1)

@@ -1,6 +1,7 @@
 """A Kafka that asks who comes: TLS, SCRAM and access rules of Apache Kafka, under the service's adapters."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -10,6 +11,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -78,6 +80,21 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
         ]
         for answer in admin.create_acls(rules).values() if rules else ():
             answer.result(LIMIT_SECONDS)
+        # The controller answers before the broker has heard of it.
+        deadline = time.monotonic() + LIMIT_SECONDS
+        here = AclBindingFilter(
+            ResourceType.TOPIC,
+            name,
+            ResourcePatternType.LITERAL,
+            None,
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        while name not in admin.list_topics(timeout=LIMIT_SECONDS).topics or len(
+            admin.describe_acls(here).result(LIMIT_SECONDS)
+        ) < len(rules):
+            assert time.monotonic() < deadline, f"the broker has not heard of {name} and its rules"
         return name
 
     return make

@@ -238,7 +238,7 @@ async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
         asking(server.url, max_connections=1, connection_wait_seconds=0.2) as provider,
     ):
         first = asyncio.create_task(ask(provider))
-        await asyncio.wait_for(server.asked.wait(), 5)
+        await asyncio.wait_for(server.asked.wait(), 30)
         failure = await fail(provider)
         assert failure.code is LLMErrorCode.PROVIDER_TIMEOUT
         assert failure.retryable
@@ -261,11 +261,11 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
 
     async with serving(script) as server, asking(server.url) as provider:
         call = asyncio.create_task(ask(provider))
-        await asyncio.wait_for(server.asked.wait(), 5)
+        await asyncio.wait_for(server.asked.wait(), 30)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(server.ended.wait(), 5)
+        await asyncio.wait_for(server.ended.wait(), 30)
     assert gone in ([b""], [])  # closed, or reset
 
 
@@ -274,10 +274,10 @@ async def test_hanging_provider() -> None:
     async with serving(hang) as server, asking(server.url) as provider:
         began = time.monotonic()
         failure = await fail(provider, timeout_seconds=0.3)
-        assert 0.29 <= time.monotonic() - began < 1.0
+        assert 0.29 <= time.monotonic() - began < 3.0
         assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_TIMEOUT, True)
         assert failure.may_be_billed
-        await asyncio.wait_for(server.ended.wait(), 5)
+        await asyncio.wait_for(server.ended.wait(), 30)
 
 
 async def test_dripping_provider() -> None:
@@ -295,7 +295,7 @@ async def test_dripping_provider() -> None:
     async with serving(drip) as server, asking(server.url) as provider:
         began = time.monotonic()
         failure = await fail(provider, timeout_seconds=0.3)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 3.0
     assert failure.code is LLMErrorCode.PROVIDER_TIMEOUT
     assert failure.may_be_billed
 
@@ -409,7 +409,7 @@ async def test_stale_connection_is_replaced() -> None:
     async with serving(answer_once) as server, asking(server.url) as provider:
         for number in range(1, 4):
             await ask(provider)
-            await asyncio.wait_for(server.ended.wait(), 5)
+            await asyncio.wait_for(server.ended.wait(), 30)
             server.ended.clear()
             assert server.connections == number
 
@@ -466,7 +466,7 @@ async def test_huge_answer(packing: str) -> None:
     async with serving(flood) as server, asking(server.url) as provider:
         before = peak_memory_bytes()
         failure = await fail(provider)
-        await asyncio.wait_for(server.ended.wait(), 5)
+        await asyncio.wait_for(server.ended.wait(), 30)
         grown = peak_memory_bytes() - before
     assert (failure.code, failure.retryable) == (LLMErrorCode.INVALID_RESPONSE, False)
     assert failure.may_be_billed
@@ -513,7 +513,7 @@ async def test_unasked_answer() -> None:
     async with serving(answer_twice) as server, asking(server.url) as provider:
         for number in range(1, 4):
             assert (await ask(provider)).usage.total_tokens == 15
-            await asyncio.wait_for(server.ended.wait(), 5)
+            await asyncio.wait_for(server.ended.wait(), 30)
             server.ended.clear()
             assert server.connections == number
 
@@ -614,9 +614,9 @@ async def test_closing_ends_calls_under_way() -> None:
     """Closing the provider ends a call that is under way as a failure, not as a hang."""
     async with serving(hang) as server, asking(server.url) as provider:
         call = asyncio.create_task(fail(provider))
-        await asyncio.wait_for(server.asked.wait(), 5)
+        await asyncio.wait_for(server.asked.wait(), 30)
         await provider.close()
-        failure = await asyncio.wait_for(call, 5)
+        failure = await asyncio.wait_for(call, 30)
     assert failure.code is LLMErrorCode.PROVIDER_UNAVAILABLE
     assert failure.may_be_billed
 
@@ -656,7 +656,7 @@ async def test_answer_that_is_not_read(packing: bytes) -> None:
             assert b"".join([chunk async for chunk in response.stream]) == body
             await response.aclose()
             await response.aclose()
-            await asyncio.wait_for(all_sent.wait(), 5)
+            await asyncio.wait_for(all_sent.wait(), 30)
             all_sent.clear()
         assert server.connections == 1
         await transport.aclose()

@@ -168,7 +168,7 @@ async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(
     await queue.open()
     claims = await queue.claim(5)
     # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
-    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), 5)
+    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), 30)
     start = queue.outbox.written_until("t")
     await queue.outbox.settle(topic, doubts, ())
     (entry,) = await queue.outbox.take(5)
@@ -386,7 +386,7 @@ async def test_cancelled_claim_gives_its_requests_back(
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
-    (claim,) = await asyncio.wait_for(queue.claim(1), 5)
+    (claim,) = await asyncio.wait_for(queue.claim(1), 30)
     await queue.close()
 
     assert (claim.request, claim.attempt) == (request, 1)

@@ -247,14 +247,14 @@ async def test_a_slow_broker_acks_late_until_it_is_told_not_to(broker: RunningBr
     """An ack takes at least the delay, and no longer than before once the delay is 0."""
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"x", partition=0)
-        assert (await broker.control.slow(400)).delay_milliseconds == 400
+        assert (await broker.control.slow(2000)).delay_milliseconds == 2000
         started = time.monotonic()
         await producer.send_and_wait(TOPIC, b"x", partition=0)
-        assert 0.4 <= time.monotonic() - started < 2.0
+        assert 2.0 <= time.monotonic() - started < 20.0
         await broker.control.slow(0)
         started = time.monotonic()
         await producer.send_and_wait(TOPIC, b"x", partition=0)
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 2.0
 
 
 async def test_injected_errors_reach_the_producer(broker: RunningBroker) -> None:

@@ -116,7 +116,7 @@ async def test_outage_with_room_in_the_queue_is_ridden_out(
     With `--full`: two minutes away at 300 requests a second.
     """
     full = request.config.getoption("--full")
-    away_seconds, per_second, before_seconds = (120.0, 300.0, 20.0) if full else (10.0, 50.0, 5.0)
+    away_seconds, per_second, before_seconds = (120.0, 300.0, 20.0) if full else (13.0, 50.0, 5.0)
     line = await make_line(QUEUE_MAX_SIZE="60000")
     async with line.loaded(per_second) as (load, watch):
         await wait(before_seconds)

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
 WaitUntil = Callable[..., Awaitable[None]]
 RUN_LIMIT_SECONDS = 300.0
+FEW_LINES = 1000
 PARTITIONS = 6
 
 
@@ -71,6 +72,8 @@ class Bulk:
             [
                 *(sys.executable, "-m", "llmctl", "submit", "--file", "lines.jsonl", "--url", url),
                 *("--callback-topic", self._topic, "--receipts", self._receipts.name, "--output", "json"),
+                # So slowly that a short run is still one when it is killed.
+                *(("--concurrency", "1") if self.lines < FEW_LINES else ()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

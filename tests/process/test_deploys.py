@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +20,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from service.web.server import QUIET_SECONDS
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import READY_LIMIT_SECONDS, ROOT, Child, Launcher
 from tests.process.load import PATH, Load, SharedLedger, TopicWatch
@@ -177,6 +180,24 @@ def events_of(child: Child) -> list[str]:
     return [line["event"] for line in child.read_log()]
 
 
+async def wait_for_event(child: Child, begins: str, wait_until: Any) -> dict[str, Any]:
+    """The first line of the log whose event begins so."""
+    found: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        found[:] = [line for line in child.read_log() if line["event"].startswith(begins)]
+        return bool(found)
+
+    await wait_until(is_told, what=begins)
+    return found[0]
+
+
+def without_others(events: Sequence[str], first: str = "stopping") -> list[str]:
+    """From the first on; what other tests have made of their topics on the shared broker is left out."""
+    told = [event for event in events if "broker" not in event and "Topic " not in event]
+    return told[told.index(first) :]
+
+
 async def submit(url: str, topic: str, count: int) -> None:
     """Submits requests at once."""
     async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
@@ -193,13 +214,19 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.process
 async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
-    deploy: Deploy, topic: str, wait_until: Any
+    deploy: Deploy, topic: str, client: httpx.AsyncClient, wait_until: Any
 ) -> None:
     """While started calls finish, readiness and acceptance answer 503 and end their connections."""
     deployment = deploy(LLM_PROVIDER_SERVICE_CONCURRENCY="1")
     service = deployment.start()
     deployment.provider.process.send_signal(signal.SIGSTOP)  # the call that is started cannot end
     await submit(service.ready["url"], topic, 6)
+
+    async def is_one_in_flight() -> bool:
+        snapshot = (await client.get(f"{service.ready['url']}/admin/v1/snapshot")).json()
+        return bool(snapshot["in_flight"] == 1)
+
+    await wait_until(is_one_in_flight, what="the first call")
     with connect(service) as asking, connect(service) as submitting:
         service.process.send_signal(signal.SIGTERM)
         await wait_until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
@@ -219,8 +246,7 @@ async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
         assert re.search(rb"\r\nretry-after: \d+\r\n", answer)
         assert b"\r\nconnection: close\r\n" in answer
     told = [line for line in service.read_log() if line["event"] != "request answered"]
-    events = [line["event"] for line in told if not line["event"].startswith("Waiting")]
-    assert events[events.index("stopping") :] == [
+    assert without_others([line["event"] for line in told if not line["event"].startswith("Waiting")]) == [
         "stopping",
         "Starting graceful shutdown - draining in-flight requests",
         "Graceful shutdown completed",
@@ -243,14 +269,12 @@ async def test_drain_of_an_operator_and_its_stop_can_be_told_apart_in_the_log(
     await wait_until(lambda: "drain ended" in events_of(service), what="the end of the first drain")
     await client.post(f"{url}/admin/v1/resume")
     await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 20})
-    await wait_until(lambda: events_of(service)[-1] == "drain ended", what="the end of the second drain")
+    await wait_until(lambda: events_of(service).count("drain ended") == 2, what="the end of the second")
     code = await asyncio.to_thread(service.stop)
 
     drained = ["Starting graceful shutdown - draining in-flight requests", "Graceful shutdown completed"]
-    # The broker is shared: what other tests have made of their topics on it may be told as well.
-    told = [event for event in events_of(service) if "broker" not in event and "Topic " not in event]
     assert code == 0
-    assert told[told.index("drain ordered by an operator") :] == [
+    assert without_others(events_of(service), "drain ordered by an operator") == [
         *("drain ordered by an operator", *drained, "drain ended"),
         "drain taken back by an operator, requests are accepted again",
         *("drain ordered by an operator", *drained, "drain ended"),
@@ -266,13 +290,20 @@ async def test_request_on_an_open_connection_is_answered_after_the_listener_is_c
     deploy: Deploy, topic: str, wait_until: Any
 ) -> None:
     """A connection made right before the stop whose request comes right after it gets its answer."""
-    service = deploy().start()
-    with connect(service) as connection:
-        service.process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: any(event.startswith("listener closed") for event in events_of(service)))
-        connection.sendall(compose(topic))
-        answer = await asyncio.to_thread(read_to_end, connection)
-        code = await asyncio.to_thread(service.process.wait, 15)
+    deployment = deploy()
+    late_seconds = math.inf
+    answer = b""
+    while late_seconds > QUIET_SECONDS / 2:  # a machine that was busy just then has let the moment pass
+        service = deployment.start()
+        with connect(service) as connection:
+            service.process.send_signal(signal.SIGTERM)
+            closed = await wait_for_event(service, "listener closed", wait_until)
+            with suppress(OSError):
+                connection.sendall(compose(topic))
+            late_seconds = (datetime.now(UTC) - datetime.fromisoformat(closed["timestamp"])).total_seconds()
+            with suppress(ConnectionResetError):
+                answer = await asyncio.to_thread(read_to_end, connection)
+            code = await asyncio.to_thread(service.process.wait, 15)
 
     assert code == 0
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -309,6 +340,7 @@ async def test_second_sigint_leaves_at_once_and_the_next_start_finishes(
     deployment = deploy()
     service = deployment.start()
     ledger = SharedLedger()
+    deployment.provider.process.send_signal(signal.SIGSTOP)  # nothing that is started can end
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([service.ready["url"]], [topic], ledger, per_second=100) as load:
             await wait_until(lambda: load.accepted >= 40, what="forty accepted requests")
@@ -318,11 +350,12 @@ async def test_second_sigint_leaves_at_once_and_the_next_start_finishes(
         await wait_until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
         code = await asyncio.to_thread(service.stop, signal.SIGINT)
         left = ledger.outstanding
+        deployment.provider.process.send_signal(signal.SIGCONT)
         deployment.start()
         await watch.until_called_back(limit_seconds=30)
 
     assert code == 130
-    assert left > 0
+    assert left >= 40
     assert events_of(service)[-1].startswith("second SIGINT")
     assert "stopped" not in events_of(service)
     assert ledger.report().sound

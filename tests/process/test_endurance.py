@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(1200)]
 
 HEAD = b"POST /api/v1/comparison HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n"
 RECEIVE_SECONDS = 10.0
+MAX_CALLS = 60
+MAX_CLIENT_CONNECTIONS = 40
 DRIP_SECONDS = 1.0
 
 
@@ -44,6 +46,7 @@ def service(launcher: Launcher, embedded_broker: Child, tmp_path: Path) -> Child
         "QUEUE_PATH": str(tmp_path / "queue.db"),
         "RECEIVE_TIMEOUT_SECONDS": str(RECEIVE_SECONDS),
         "OPENAI_API_KEY": "fake-key",
+        "OPENAI_MAX_CONCURRENCY": str(MAX_CALLS),
         "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
     }
     return launcher.start(
@@ -163,10 +166,15 @@ async def test_nothing_grows_under_lasting_load(
     """Memory and descriptors are at the end what they were after warming up, and nothing is lost."""
     seconds, per_second = (600.0, 400.0) if request.config.getoption("--full") else (60.0, 150.0)
     ledger, samples = SharedLedger(), []
+    idle = measure(service.process.pid)
     with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
         # As many connections as are needed: those of the clients are descriptors of the service, too.
         async with Load(
-            [service.ready["url"]], [topic], ledger, per_second=per_second, max_connections=40
+            [service.ready["url"]],
+            [topic],
+            ledger,
+            per_second=per_second,
+            max_connections=MAX_CLIENT_CONNECTIONS,
         ) as load:
             began = time.monotonic()
             while time.monotonic() - began < seconds:
@@ -189,7 +197,8 @@ async def test_nothing_grows_under_lasting_load(
 
     assert report.ok == report.accepted > per_second * seconds * 0.9
     assert slope * (lasting[-1].at - lasting[0].at) < 12_000_000
-    assert max(descriptors[len(descriptors) // 2 :]) <= max(descriptors[: len(descriptors) // 2]) + 20
+    # A busy moment opens all the connections there may be, and they are kept for a while.
+    assert max(descriptors) <= idle.descriptors + MAX_CALLS + MAX_CLIENT_CONNECTIONS + 20
 
 
 def measure(pid: int) -> Sample:

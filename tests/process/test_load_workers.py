@@ -214,9 +214,10 @@ async def test_a_stop_ends_a_long_run_soon(url: str) -> None:
                 workers.stop(LIMIT_SECONDS)
     submits = find_submits(batches)
     assert stopped_at is not None
-    assert [submit.number for submit in submits] == list(range(len(submits)))
-    assert submits[-1].intended <= stopped_at + PUNCTUAL_SECONDS
-    assert begin + len(submits) / 100 >= stopped_at
+    due = [submit for submit in submits if submit.intended <= stopped_at]
+    assert [submit.number for submit in due] == list(range(len(due)))
+    assert begin + len(due) / 100 >= stopped_at
+    assert submits[-1].intended <= stopped_at + LIMIT_SECONDS / 2  # as late as a worker hears of it
     assert sum(batch.is_last for batch in batches) == 2
 
 

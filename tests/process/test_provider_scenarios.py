@@ -147,7 +147,8 @@ async def test_a_hanging_call_is_held_until_its_caller_leaves(
 ) -> None:
     """Nothing comes, the journal says who gave up, and nothing stays under way."""
     url = provide(CALM + "[faults]\nhang = 1.0\n")
-    async with client(url, seconds=0.3) as caller:
+    async with client(url) as caller:
+        caller.timeout = httpx.Timeout(20, read=0.3)
         with pytest.raises(httpx.ReadTimeout):
             await post(caller)
     async with httpx.AsyncClient(base_url=url) as control:
@@ -179,27 +180,29 @@ async def test_an_outage_begins_and_ends_when_the_timeline_says(
 ) -> None:
     """Ten times as fast: up, down for every call and every connection, and up again."""
     url = provide(
-        f'time_scale = 0.1\n{CALM}[[timeline]]\nat = "10s"\nfor = "10s"\nset = {{ outage = "{fault}" }}\n'
+        f'time_scale = 0.1\n{CALM}[[timeline]]\nat = "10s"\nfor = "40s"\nset = {{ outage = "{fault}" }}\n'
     )
-    seen: list[tuple[float, bool]] = []
-    async with client(url, seconds=0.2) as caller, httpx.AsyncClient(base_url=url) as control:
+    seen: list[tuple[float, float, bool]] = []
+    async with client(url, seconds=1) as caller, httpx.AsyncClient(base_url=url) as control:
+
+        async def find_moment() -> float:
+            return float((await control.get("/_sim")).json()["seconds_passed"])
 
         async def is_up_again() -> bool:
-            status = (await control.get("/_sim")).json()
+            began = await find_moment()
             try:
                 worked = (await post(caller, len(seen))).status_code == 200
                 worked = worked and (await caller.get("/v1/models")).status_code == 200
             except httpx.TransportError:
                 worked = False
-            seen.append((status["seconds_passed"], worked))
-            return bool(status["seconds_passed"] > 20 and worked)
+            seen.append((began, await find_moment(), worked))
+            return began > 50 and worked
 
-        await wait_until(is_up_again, 20, "the end of the outage")
-    assert [worked for moment, worked in seen if 10.5 < moment < 17] == [False] * len(
-        [moment for moment, _ in seen if 10.5 < moment < 17]
-    )
-    assert any(10 < moment < 20 for moment, worked in seen if not worked)
-    assert not [moment for moment, worked in seen if moment < 6 and not worked]
+        await wait_until(is_up_again, 60, "the end of the outage")
+    during = [worked for began, ended, worked in seen if began > 10 and ended < 50]
+    assert during
+    assert not any(during)
+    assert all(worked for _, ended, worked in seen if ended < 10)
 
 
 async def test_the_first_attempts_fail_for_callers_that_count_and_for_those_that_do_not(
@@ -222,6 +225,7 @@ async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide)
     url = provide(f"time_scale = 0.1\n{CALM}[limits]\nrpm = 600\nburst_requests = 20\n")
     granted: list[float] = []
     remaining: list[int] = []
+    began = time.monotonic()
     async with client(url) as caller:
         number = 0
         while len(granted) < 220:
@@ -235,10 +239,10 @@ async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
                 await asyncio.sleep(int(answer.headers["retry-after-ms"]) / 1000)
         obedience = (await caller.get("/_sim/obedience")).json()
-    # 100 a real second; the first 20 are the burst.
+    # The burst of 20 at once, and 100 a real second.
+    assert len(granted) <= 20 + 105 * (granted[-1] - began)
     rate = (len(granted) - 21) / (granted[-1] - granted[20])
-    assert rate < 105
-    assert rate > 60  # a caller that asks one after the other loses some to its own slowness
+    assert rate > 20  # a caller that asks one after the other loses some to its own slowness
     assert remaining[0] == 19
     assert min(remaining) == 0
     assert obedience["violations"] == 0
@@ -267,7 +271,7 @@ async def test_hasty_callers_are_counted(provide: Provide, wait_until: WaitUntil
 
 async def test_little_capacity_overflows(provide: Provide) -> None:
     """Four slots and four places to wait, ten at once: two are refused in the vendor's words."""
-    url = provide('[latency]\nresponse = "300ms"\n[capacity]\nslots = 4\nqueue = 4\noverflow = "http_503"\n')
+    url = provide('[latency]\nresponse = "2s"\n[capacity]\nslots = 4\nqueue = 4\noverflow = "http_503"\n')
     async with client(url) as caller:
         answers = await asyncio.gather(*(post(caller, number) for number in range(10)))
     assert Counter(answer.status_code for answer in answers) == {200: 8, 503: 2}

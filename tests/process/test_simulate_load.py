@@ -18,6 +18,9 @@ from tests.conftest import ROOT, Launcher, WaitUntil
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 RUN_LIMIT_SECONDS = 120.0
+GENERATOR_LIMITED = 6
+"""The exit code of a run that could not send in time."""
+MEASURE_TIMES = 3
 
 
 async def start_load(*words: str) -> asyncio.subprocess.Process:
@@ -45,6 +48,15 @@ async def run_load(*words: str) -> tuple[int, dict[str, Any], str]:
     return code, json.loads(out) if out else {}, err
 
 
+async def measure_load(*words: str) -> tuple[int, dict[str, Any], str]:
+    """As `run_load`, and again where the machine was too busy for the run to measure anything."""
+    for _ in range(MEASURE_TIMES - 1):
+        code, said, err = await run_load(*words)
+        if code != GENERATOR_LIMITED:
+            return code, said, err
+    return await run_load(*words)
+
+
 @pytest.fixture
 def bad_service(launcher: Launcher, bootstrap_servers: str) -> Callable[..., tuple[str, ...]]:
     """Starts a service that breaks its promise; the options that point a load at it."""
@@ -59,7 +71,7 @@ def bad_service(launcher: Launcher, bootstrap_servers: str) -> Callable[..., tup
 async def test_a_run_brings_up_its_own_stack_and_reports(tmp_path: Path) -> None:
     """One command, nothing running: load, ledger, thresholds, and every file of the report."""
     folder = tmp_path / "report"
-    code, said, err = await run_load(
+    code, said, err = await measure_load(
         *("--rate", "40/s", "--duration", "3s", "--warm-up", "1s", "--seed", "7"),
         *("--threshold", "ledger.missing == 0", "--threshold", "e2e:p99 < 30s", "--report", str(folder)),
     )
@@ -112,7 +124,7 @@ async def test_a_broken_promise_is_convicted_and_named(
 
 async def test_a_good_service_is_acquitted(bad_service: Callable[..., tuple[str, ...]]) -> None:
     """The same stand-in without a fault: it is the fault that convicts the others."""
-    code, said, err = await run_load("--rate", "300/s", "--duration", "2s", *bad_service())
+    code, said, err = await measure_load("--rate", "300/s", "--duration", "2s", *bad_service())
 
     assert code == 0, err
     assert said["ledger"]["ok"] == said["ledger"]["accepted"] == 600
@@ -120,7 +132,7 @@ async def test_a_good_service_is_acquitted(bad_service: Callable[..., tuple[str,
 
 async def test_a_slow_service_misses_its_threshold(bad_service: Callable[..., tuple[str, ...]]) -> None:
     """Exit 4 where callbacks are right and late."""
-    code, said, err = await run_load(
+    code, said, err = await measure_load(
         *("--rate", "30/s", "--duration", "2s", "--threshold", "accept:p99 < 200ms"),
         *bad_service("--delay-seconds", "0.4"),
     )
@@ -146,7 +158,7 @@ async def test_a_generator_that_cannot_keep_up_says_so(bad_service: Callable[...
 
 async def test_a_closed_loop_keeps_so_many_outstanding() -> None:
     """Each callback lets the next request be sent: two callers with three requests each, never more."""
-    code, said, err = await run_load("--shape", "closed callers=2 outstanding=3 3s")
+    code, said, err = await measure_load("--shape", "closed callers=2 outstanding=3 3s")
 
     assert code == 0, err
     assert said["ledger"]["ok"] == said["ledger"]["accepted"] > 30
@@ -178,7 +190,7 @@ async def test_a_kill_in_the_run_loses_nothing() -> None:
     assert [mark["problem"] for mark in said["faults"]] == [None, None]
     assert said["unreachable"] > 0, "while it was away its door was shut"
     assert said["error_rate"] > 0
-    assert code in {0, 6}
+    assert code in {0, GENERATOR_LIMITED}
 
 
 async def run_sweep(*words: str) -> tuple[int, list[dict[str, Any]], str]:
@@ -188,9 +200,13 @@ async def run_sweep(*words: str) -> tuple[int, list[dict[str, Any]], str]:
 
 async def test_a_sweep_says_the_highest_rate_that_holds(bad_service: Callable[..., tuple[str, ...]]) -> None:
     """It doubles the rate until a step fails or there is no more to try."""
-    code, (*steps, verdict), err = await run_sweep(
-        "--from", "20/s", "--to", "50/s", "--threshold", "accept:p99 < 5s", *bad_service()
-    )
+    where = bad_service()
+    for _ in range(MEASURE_TIMES):
+        code, (*steps, verdict), err = await run_sweep(
+            "--from", "20/s", "--to", "50/s", "--threshold", "accept:p99 < 5s", *where
+        )
+        if all(step["validity"]["valid"] for step in steps):
+            break
 
     assert code == 0, err
     assert [step["rate_per_second"] for step in steps] == [20, 40, 50]

@@ -18,6 +18,8 @@ from simulator.broker.control import BrokerControl, TopicSpec
 
 PATH = "/api/v1/comparison"
 REQUESTS = 80
+SLOW = {"LLM_PROVIDER_SERVICE_CONCURRENCY": "2"}
+"""Few calls at once: there is work for as long as a test looks for it."""
 READ_LIMIT_SECONDS = 30.0
 QUIET_SECONDS = 0.5
 
@@ -119,7 +121,7 @@ async def test_kill_with_work_everywhere_loses_nothing(
     wait_until: Any,
 ) -> None:
     """SIGKILL with requests queued, in flight and in the outbox; the next start calls all of them back."""
-    service = start_service()
+    service = start_service(**SLOW)
     await control.slow(400)
     accepted = await submit(service.ready["url"], topic, REQUESTS)
 
@@ -172,7 +174,7 @@ async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
     start_service: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
 ) -> None:
     """SIGTERM: started calls are called back, the rest stays queued, exit 0; the next start does the rest."""
-    service = start_service()
+    service = start_service(**SLOW)
     accepted = await submit(service.ready["url"], topic, REQUESTS)
 
     async def some_are_in_flight() -> bool:
@@ -197,7 +199,7 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
     start_service: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
 ) -> None:
     """A drain limit of 0 cuts calls off: exit 4, no error callback, and the next start answers them."""
-    service = start_service(LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0")
+    service = start_service(**SLOW, LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0")
     accepted = await submit(service.ready["url"], topic, 30)
 
     async def some_are_in_flight() -> bool:

@@ -75,7 +75,9 @@ async def test_drain_takes_a_word_shows_progress_and_can_be_taken_back(service_u
 async def test_closing_the_view_leaves_the_drain_and_r_resumes(service_url: str) -> None:
     """Escape closes the view and not the drain; `r` asks, and takes it back."""
     async with controlling(service_url) as shown:
-        await shown.press("d", *"drain", "enter")
+        await shown.press("d")
+        await until(shown, lambda: isinstance(shown.app.screen, Drain), "the question")
+        await shown.press(*"drain", "enter")
         await until(shown, lambda: shown.app.session.store.reading.phase == "draining", "the drain")
         await shown.press("escape")
         assert await read_phase(service_url) == "draining"

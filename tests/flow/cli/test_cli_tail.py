@@ -66,7 +66,7 @@ async def test_only_what_is_asked_for_is_shown(
     await fill(service, topic)
     start = [] if "--since" in options else ["--from-beginning"]
     ended = await llmctl(
-        *("tail-callbacks", topic, *start, *options, "--timeout", "700ms"),
+        *("tail-callbacks", topic, *start, *options, "--timeout", "2s"),
         env={"LLMCTL_BOOTSTRAP_SERVERS": bootstrap_servers},
     )
     found = {json.loads(line)["envelope"]["data"]["request_id"] for line in ended.out.splitlines()}

@@ -58,7 +58,7 @@ async def delete(admin: AdminClient, topic: str) -> None:
 
 
 async def test_a_new_partition_is_read_from_its_beginning(
-    program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str
+    program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str, wait_until: WaitUntil
 ) -> None:
     """Whoever awaits, listens, or goes on from a position of before gets what comes on it."""
     before = await program.find_position(name)
@@ -66,6 +66,8 @@ async def test_a_new_partition_is_read_from_its_beginning(
     async with program.callbacks(name) as callbacks:
         new = admin.create_partitions([NewPartitions(name, 3)])[name]
         await asyncio.to_thread(new.result, LIMIT_SECONDS)
+        # The controller answers before the broker has heard of it.
+        await wait_until(lambda: len(admin.list_topics(name, LIMIT_SECONDS).topics[name].partitions) == 3)
         async with open_writer(apache_kafka) as call_back:
             await call_back(name, "q-1", partition=2)
         assert (await pending).request_id == "q-1"

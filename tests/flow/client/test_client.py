@@ -99,11 +99,15 @@ async def test_a_pending_request_can_be_awaited_by_many_and_again(up: Up, topic:
 
 async def test_one_who_gives_up_takes_nothing_from_the_others(up: Up, topic: str) -> None:
     """A cancelled await leaves the request to whoever awaits it too."""
+    await up.operate("providers/openai/hold", seconds=60)
     async with connect(up.url, up.bootstrap_servers) as client:
-        pending = await client.submit(PROMPT, *ESSAYS, callback_topic=topic)
-        hasty = asyncio.create_task(pending.result())
-        await asyncio.sleep(0)
-        hasty.cancel()
+        try:
+            pending = await client.submit(PROMPT, *ESSAYS, callback_topic=topic)
+            hasty = asyncio.create_task(pending.result())
+            await asyncio.sleep(0)
+            hasty.cancel()
+        finally:
+            await up.operate("providers/openai/release")
         assert (await pending).request_id == pending.queue_id
         with pytest.raises(asyncio.CancelledError):
             await hasty

@@ -125,8 +125,9 @@ async def test_an_answer_is_late_by_the_delay_and_requests_are_not() -> None:
         started = time.monotonic()
         writer.write(b"ask")
         assert await reader.read(10) == b"ask"
-        assert arrived[0] - started < 0.2
-        assert 0.3 <= time.monotonic() - started < 1.0
+        answered = time.monotonic()
+        assert answered - started >= 0.3
+        assert arrived[0] < answered - 0.1
 
 
 async def test_delayed_answers_overlap_and_a_shorter_delay_does_not_overtake() -> None:
@@ -140,7 +141,7 @@ async def test_delayed_answers_overlap_and_a_shorter_delay_does_not_overtake() -
             if number == 4:
                 relay.delay_answers(0.0)
         assert await reader.readexactly(10) == bytes(range(10))
-        assert 0.3 <= time.monotonic() - started < 0.9
+        assert 0.3 <= time.monotonic() - started < 1.4  # one after the other they take 1.5 s
 
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 60.0])

@@ -331,8 +331,8 @@ async def test_a_connection_that_closed_while_idle_is_not_used() -> None:
 
 async def test_the_time_limit_of_a_request_is_its_own() -> None:
     """It ends with its answer and disturbs none of those that follow on the same connection."""
-    async with serving(accept) as server, posting(server.url, answer_timeout_seconds=0.2) as poster:
-        end = time.monotonic() + 0.5
+    async with serving(accept) as server, posting(server.url, answer_timeout_seconds=1.0) as poster:
+        end = time.monotonic() + 1.2  # beyond the limit of the first
         while time.monotonic() < end:
             assert isinstance(await post(poster), Answered)
         assert server.connections == 1
@@ -825,7 +825,7 @@ async def test_a_stop_lets_open_requests_end(wait_until: WaitUntil) -> None:
         assert not running.done()
         server.released.set()
         await running
-        assert 3 <= run.count(SubmitEnd.ACCEPTED) == len(run.submits) < 20
+        assert 3 <= run.count(SubmitEnd.ACCEPTED) == len(run.submits) < 500
 
 
 async def hang_then_accept(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> bytes:
