@@ -142,11 +142,20 @@ class PublishedPrices(Protocol):
         ...
 
 
-class QueueStats(Protocol):
-    """A snapshot of the queue. `waiting` leaves out what is claimed, and what other replicas hold.
+class QueueHealth(Protocol):
+    """Whether a queue can be written, and whether its figures can be relied on.
 
     Not `settled` is a queue of which it is not known yet what falls to this process: what waits may be more.
     """
+
+    @property
+    def usable(self) -> bool: ...
+    @property
+    def settled(self) -> bool: ...
+
+
+class QueueStats(QueueHealth, Protocol):
+    """A snapshot of the queue. `waiting` leaves out what is claimed, and what other replicas hold."""
 
     @property
     def waiting(self) -> int: ...
@@ -155,11 +164,7 @@ class QueueStats(Protocol):
     @property
     def elsewhere(self) -> int: ...
     @property
-    def settled(self) -> bool: ...
-    @property
     def oldest_accepted_at(self) -> datetime | None: ...
-    @property
-    def usable(self) -> bool: ...
     @property
     def of_caller(self) -> Callable[[str | None], int]: ...
 
