@@ -10,6 +10,8 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.closing import transports_end  # noqa: F401 - for every test
+
 SERVICE = {
     "LLM_PROVIDER_SERVICE_PORT": "0",
     "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.closing import transports_end  # noqa: F401 - for every test
 from tests.node.packages import NodeMissing, install_packages
 
 

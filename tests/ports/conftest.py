@@ -1,0 +1,3 @@
+"""What only tests of ports share."""
+
+from tests.closing import transports_end  # noqa: F401 - for every test
