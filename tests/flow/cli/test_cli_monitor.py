@@ -26,12 +26,14 @@ async def busy_service(
     topic = f"results.{uuid4().hex}"
     await create_topic(topic, 2)
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
+    before = (await client.get("/admin/v1/snapshot")).json()["totals"]["published"]
     for _ in range(3):
         (await client.post("/api/v1/comparison", json=body)).raise_for_status()
 
     async def called_back() -> bool:
-        totals = (await client.get("/admin/v1/snapshot")).json()["totals"]
-        return bool(totals["published"] == totals["accepted"] >= 3)
+        now = (await client.get("/admin/v1/snapshot")).json()
+        is_idle = not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
+        return bool(is_idle and now["totals"]["published"] >= before + 3)
 
     await wait_until(called_back, what="the callbacks")
     return service_url
