@@ -111,6 +111,13 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Ends with the process: what comes of a request that was answered has a moment, and no more."""
+        self._gentle.linger_seconds = LINGER_SECONDS
+        if self._gentle.is_closing():
+            self.loop.call_later(LINGER_SECONDS, self._gentle.abort)
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         """Takes bytes in; after the end of our side nothing can be answered, so nothing is begun."""
         if self.transport.is_closing():

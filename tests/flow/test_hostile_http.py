@@ -190,6 +190,19 @@ async def test_an_answer_before_the_end_of_the_body_ends_the_connection(own_serv
     writer.close()
 
 
+async def test_who_sends_on_after_the_answer_does_not_hold_up_a_stop(start_service: StartService) -> None:
+    """The rest of a body that nobody reads is waited for by a service that runs, not by one that stops."""
+    service = start_service(RECEIVE_TIMEOUT_SECONDS="60")
+    reader, writer = await connect(service)
+    writer.write(b"POST /no/such/route HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+    status, _ = await read_answer(reader)
+    code = await asyncio.to_thread(service.stop)
+    writer.close()
+
+    assert (status, code) == (404, 0)
+    assert not [line for line in service.read_log() if "graceful shutdown exceeded" in line["event"]]
+
+
 async def test_an_answer_that_needs_no_body_keeps_the_connection_where_it_has_come(own_service: Any) -> None:
     """A refusal of a whole request is no reason to connect anew."""
     reader, writer = await connect(own_service)
