@@ -195,7 +195,9 @@ class Referee:
         drained = await self._wait(
             lambda: not self.ledger.outstanding or ending.waiting.is_set(), plan.settle_limit_seconds
         )
-        drain_seconds = self.seconds - active_ends if drained and not self.ledger.outstanding else None
+        is_drained = drained and not self.ledger.outstanding
+        # All may be called back before the last phase of sending is over.
+        drain_seconds = max(0.0, self.seconds - active_ends) if is_drained else None
         self._note(Phase.SETTLE, settle_begins, self.seconds)
         self.phase = Phase.QUIET
         quiet_begins = self.seconds

@@ -130,6 +130,17 @@ async def test_a_good_service_is_acquitted(bad_service: Callable[..., tuple[str,
     assert said["ledger"]["ok"] == said["ledger"]["accepted"] == 600
 
 
+async def test_what_is_done_before_the_end_took_no_time_to_drain(
+    bad_service: Callable[..., tuple[str, ...]], tmp_path: Path
+) -> None:
+    """The last request is called back long before the last second of sending is over."""
+    await run_load("--shape", "constant 1/s 3s", "--report", str(tmp_path), *bad_service())
+
+    drain_seconds = read_run(tmp_path).service.drain_seconds
+    assert drain_seconds is not None
+    assert drain_seconds >= 0
+
+
 async def test_a_slow_service_misses_its_threshold(bad_service: Callable[..., tuple[str, ...]]) -> None:
     """Exit 4 where callbacks are right and late."""
     code, said, err = await measure_load(
