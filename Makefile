@@ -3,11 +3,13 @@
 
 PYTHON ?= python3
 VENV   := .venv
+# Tests mostly wait for processes: more workers than cores.
+WORKERS ?= 4
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up kafka test chaos check format lint types unit lock clean schemas docs screenshots dist sbom
+.PHONY: help demo up kafka test test-long chaos check format lint types unit lock clean schemas docs screenshots dist sbom
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,9 +23,14 @@ up: $(VENV)/.runtime ## broker, fake provider and service in the foreground, unt
 kafka: $(VENV)/.dev ## Apache Kafka itself in the foreground, from Maven on a JDK; BROKERS=n PORT=n SECURE=1
 	@$(BIN)/python -m tests.apache_kafka --brokers $(or $(BROKERS),1) --port $(or $(PORT),9092) $(if $(SECURE),--secure)
 
-test: $(VENV)/.dev ## every test; a missing component is skipped at home and an error where CI=true
-	@$(BIN)/python -m pytest
-	@$(BIN)/python -m pytest --queue kafka -k apache tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py
+test: $(VENV)/.dev ## every promise once; a missing JDK, Maven or Node.js is skipped at home and an error where CI=true
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+test-long: $(VENV)/.dev ## drills at their promised length, every port and flow on Apache Kafka; K=crash picks some
+	@$(BIN)/python -m pytest -m long $(if $(K),-k '$(K)')
+	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache tests/ports tests/flow $(if $(K),-k '$(K)')
+	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache --queue kafka \
+	  tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py $(if $(K),-k '$(K)')
 
 chaos: $(VENV)/.dev ## kill the service 1,000 times under load and judge; CYCLES=n SEED=n
 	@$(BIN)/python -m tests.process.crashes --cycles $(or $(CYCLES),1000) $(if $(SEED),--seed $(SEED))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import until
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

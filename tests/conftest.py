@@ -1,7 +1,6 @@
-"""What every test may use: a scrubbed environment, real processes, and waiting for a condition."""
+"""What every test may use: a scrubbed environment, real processes, brokers, and figures to report."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -18,48 +17,107 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.apache_kafka.artifacts import KafkaMissing, resolve_classes
+from tests.apache_kafka.artifacts import KafkaMissing
 from tests.apache_kafka.cluster import Cluster
+from tests.waiting import HANG_SECONDS
 
-READY_LIMIT_SECONDS = 60.0
-STOP_LIMIT_SECONDS = 30.0
-TOPIC_LIMIT_SECONDS = 40.0
 EMBEDDED, APACHE = "embedded", "apache"
-BOTH_BROKERS = {"ports", "flow"}
-"""Folders whose tests run on both."""
 ROOT = Path(__file__).parents[1]
+LONG, PROCESS = ROOT / "tests" / "long", ROOT / "tests" / "process"
+LONG_TEST_SECONDS = 3600
+SLOW_FOLDERS = ("docs", "process", "long", "flow", "ports", "tui")
+"""Folders whose tests take long, in the order in which they are begun; the others come last."""
 SERVICE_PREFIX = "LLM_PROVIDER_SERVICE_"
+FIGURES = "figures"
+FIGURES_FILE = ROOT / "build" / "figures.txt"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--full` runs the long tests at the length that is promised, not at the one that CI has time for."""
-    parser.addoption("--full", action="store_true", help="crashes, power cuts, outages and restarts in full")
+    """How the same tests run on other brokers and queues."""
     parser.addoption(
         "--queue", choices=["sqlite", "kafka"], default="sqlite", help="where services of flows keep requests"
     )
-    parser.addoption("--brokers", type=int, default=1, help="how many brokers of Apache Kafka there are")
+    parser.addoption(
+        "--brokers",
+        choices=[EMBEDDED, APACHE],
+        default=EMBEDDED,
+        help="what ports and flows run on; those marked `apache` always run on both",
+    )
+    parser.addoption("--cluster", type=int, default=1, help="how many brokers of Apache Kafka there are")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives children their SIGINT back: a shell starts background jobs with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ports and flows are tested on both brokers; what the embedded one's control does, on that one."""
+    """Runs a test on the broker that was chosen, and one that is marked `apache` on both."""
     if "broker_kind" in metafunc.fixturenames:
-        kinds = [EMBEDDED]
-        both = BOTH_BROKERS & set(metafunc.definition.path.relative_to(ROOT).parts)
-        if both and "embedded_broker" not in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--brokers")
+        kinds = [EMBEDDED] if chosen == EMBEDDED or "embedded_broker" in metafunc.fixturenames else [APACHE]
+        if kinds == [EMBEDDED] and metafunc.definition.get_closest_marker("apache"):
             kinds.append(APACHE)
         metafunc.parametrize("broker_kind", kinds, indirect=True, scope="session")
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Brings Apache Kafka's classes before the clock of a test runs; what is missing its fixture tells."""
-    if session.config.option.collectonly or os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        return
-    calls = [item.callspec for item in session.items if hasattr(item, "callspec")]
-    if any(
-        isinstance(each, str) and each.endswith(APACHE) for call in calls for each in call.params.values()
-    ):
-        with contextlib.suppress(KafkaMissing):
-            resolve_classes()
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is long, and keeps on one worker what shares Apache Kafka or a module's fixtures.
+
+    What takes long is begun first, so that no worker is left alone with it at the end.
+    """
+    for item in items:
+        if item.path.is_relative_to(LONG):
+            item.add_marker(pytest.mark.long)
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(LONG_TEST_SECONDS))
+        if uses_apache_kafka(item):
+            item.add_marker(pytest.mark.xdist_group(APACHE))
+        elif not item.path.is_relative_to(PROCESS) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=rank_folder)
+
+
+def rank_folder(item: pytest.Item) -> int:
+    """The place of a test's folder among those that are begun first."""
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    return SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS)
+
+
+def uses_apache_kafka(item: pytest.Item) -> bool:
+    """Whether a test needs the shared Apache Kafka."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    fixtures = {"apache_kafka", "start_apache_kafka"}.intersection(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or any(isinstance(each, str) and each.endswith(APACHE) for each in values)
+
+
+@pytest.fixture
+def record_figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Reports a line of measured figures at the end of the run, and in `build/figures.txt`."""
+
+    def record(line: str) -> None:
+        request.node.user_properties.append((FIGURES, line))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints and keeps the figures that tests have recorded."""
+    lines = [
+        f"{report.nodeid}: {value}"
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == FIGURES
+    ]
+    if lines:
+        terminalreporter.section(FIGURES)
+        terminalreporter.write("\n".join([*lines, ""]))
+        FIGURES_FILE.parent.mkdir(exist_ok=True)
+        FIGURES_FILE.write_text("\n".join([*lines, ""]))
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +139,12 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.process.kill()
-        self.process.wait(STOP_LIMIT_SECONDS)
+        self.process.wait(HANG_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(STOP_LIMIT_SECONDS)
+        return self.process.wait(HANG_SECONDS)
 
     def read_log(self) -> list[dict[str, Any]]:
         """The structured log so far."""
@@ -120,7 +178,7 @@ class Launcher:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            process.wait(STOP_LIMIT_SECONDS)
+            process.wait(HANG_SECONDS)
             pytest.fail(f"{module} did not come up: {log.read_text()[-2000:]}")
         child = Child(process, json.loads(line), log)
         self._children.append(child)
@@ -139,7 +197,7 @@ class Launcher:
             [sys.executable, "-m", "llmctl", *words, "--bootstrap-servers", servers],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
-            timeout=READY_LIMIT_SECONDS,
+            timeout=HANG_SECONDS,
             check=True,
         )
         settings = {
@@ -161,7 +219,7 @@ class Launcher:
             text=True,
             cwd=self._folder,
             env={**inherited, "PYTHONPATH": str(ROOT), **env},
-            timeout=READY_LIMIT_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
         return done.returncode, done.stderr
@@ -172,7 +230,7 @@ class Launcher:
             if child.process.poll() is None:
                 child.process.terminate()
                 try:
-                    child.process.wait(STOP_LIMIT_SECONDS)
+                    child.process.wait(HANG_SECONDS)
                 except subprocess.TimeoutExpired:
                     child.kill()
             for stream in (child.process.stdin, child.process.stdout):
@@ -232,7 +290,7 @@ def start_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 def apache_kafka(request: pytest.FixtureRequest, start_apache_kafka: StartKafka) -> str:
     """Where Apache Kafka listens: that of KAFKA_BOOTSTRAP_SERVERS, else our own."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    return given or start_apache_kafka(request.config.getoption("--brokers")).bootstrap_servers
+    return given or start_apache_kafka(request.config.getoption("--cluster")).bootstrap_servers
 
 
 @pytest.fixture(scope="session")
@@ -278,35 +336,12 @@ def choose_creator(request: pytest.FixtureRequest, broker_kind: str) -> CreateTo
     each = [AdminClient({"bootstrap.servers": server}) for server in bootstrap_servers.split(",")]
 
     def create_over_wire(name: str, partitions: int) -> None:
-        foreign.create_topics([NewTopic(name, partitions)])[name].result(TOPIC_LIMIT_SECONDS)
-        deadline = time.monotonic() + TOPIC_LIMIT_SECONDS
-        while not all(name in one.list_topics(timeout=TOPIC_LIMIT_SECONDS).topics for one in each):
+        foreign.create_topics([NewTopic(name, partitions)])[name].result(HANG_SECONDS)
+        deadline = time.monotonic() + HANG_SECONDS
+        while not all(name in one.list_topics(timeout=HANG_SECONDS).topics for one in each):
             assert time.monotonic() < deadline, f"not every broker has heard of {name}"
 
     async def create_in_thread(name: str, partitions: int) -> None:
         await asyncio.to_thread(create_over_wire, name, partitions)
 
     return create_in_thread
-
-
-WaitUntil = Callable[..., Awaitable[None]]
-
-
-async def until(condition: Callable[[], Any], limit_seconds: float = 30.0, what: str = "condition") -> None:
-    """Waits for a condition, with a deadline, instead of sleeping."""
-    deadline = time.monotonic() + limit_seconds
-    while True:
-        result = condition()
-        if asyncio.iscoroutine(result):
-            result = await result
-        if result:
-            return
-        if time.monotonic() >= deadline:
-            pytest.fail(f"{what} did not come true within {limit_seconds} s")
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def wait_until() -> WaitUntil:
-    """Waits for a condition, with a deadline, instead of sleeping."""
-    return until

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
+from tests.waiting import HANG_SECONDS
+
 HERE = Path(__file__).parent
 POM = HERE / "pom.xml"
-RESOLVE_LIMIT_SECONDS = 300
 JVM_OPTIONS = (
     "-Xms128m",
     "-Xmx512m",
@@ -55,12 +56,12 @@ def _download(folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=RESOLVE_LIMIT_SECONDS,
+                timeout=HANG_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise KafkaMissing(
-                f"Maven did not bring Apache Kafka within {RESOLVE_LIMIT_SECONDS} s; is there a network?"
+                f"Maven did not bring Apache Kafka within {HANG_SECONDS} s; is there a network?"
             ) from None
         if done.returncode != 0:
             raise KafkaMissing(f"Maven cannot bring Apache Kafka: {_first_error(done.stdout)}")

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tests.apache_kafka.artifacts import java, resolve_classes
 from tests.apache_kafka.security import Security
+from tests.waiting import HANG_SECONDS
 
 HOST = "127.0.0.1"
-READY_LIMIT_SECONDS = 60.0
-STOP_LIMIT_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.05
 LAST_WORDS = 2000
 _DIE_WITH_PARENT = 1
@@ -89,7 +88,7 @@ class Cluster:
         """SIGKILL, and wait until the broker is gone."""
         process = self._processes.pop(number)
         process.kill()
-        process.wait(STOP_LIMIT_SECONDS)
+        process.wait(HANG_SECONDS)
 
     def start_again(self, number: int) -> None:
         """Starts a broker that was killed, on its port and its data."""
@@ -119,9 +118,7 @@ class Cluster:
         command = java(
             self.classes, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *scram
         )
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=READY_LIMIT_SECONDS, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
         if done.returncode != 0:
             raise BrokerFailed(f"Broker {number} cannot be formatted: {done.stderr[-LAST_WORDS:]}")
 
@@ -169,7 +166,7 @@ class Cluster:
             )
 
     def _wait_until_up(self, number: int) -> None:
-        deadline = time.monotonic() + READY_LIMIT_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         process, port = self._processes[number], self._ports[number].plain
         while not _is_open(port):
             if process.poll() is not None or time.monotonic() > deadline:

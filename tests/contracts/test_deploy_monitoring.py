@@ -19,13 +19,13 @@ from service.engine.phase import Phase
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.wiring import build
+from tests.waiting import HANG_SECONDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
 ROWS = ["Requests", "Queue", "Providers", "Callbacks", "Cost", "Process"]
-TOOL_LIMIT_SECONDS = 30
 OF_THE_SCRAPE = frozenset({"job", "instance"})
 """Labels that Prometheus adds to every series."""
 _WORDS = {"and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "bool"}
@@ -231,7 +231,7 @@ def run_promtool(*words: str, folder: Path = PROMETHEUS) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=TOOL_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

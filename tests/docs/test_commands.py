@@ -16,9 +16,8 @@ import typer.main
 from docs.builder.console import Command, Ended, Stack, find_difference, read_commands, run_command
 from docs.builder.stage import PAGES, ROOT
 from llmctl.app import app
+from tests.waiting import HANG_SECONDS
 
-COMMAND_LIMIT_SECONDS = 60.0
-STOP_LIMIT_SECONDS = 20.0
 GENERATOR_LIMITED = 6
 USAGE_TOPIC = "huleedu.llm_provider.usage.v1"
 """As the pages name it."""
@@ -85,11 +84,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     process.send_signal(signal.SIGINT)
     process.stdout.read()
     process.stdout.close()
-    process.wait(STOP_LIMIT_SECONDS)
+    process.wait(HANG_SECONDS)
 
 
-@pytest.mark.process
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "page", [name for name, page in ALL_PAGES.items() if any(not each.not_run for each in page)]
 )
@@ -98,11 +95,11 @@ def test_a_page_does_what_it_says(page: str, stack: Stack, tmp_path: Path) -> No
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     for command in ALL_PAGES[page]:
         if command.not_run is None:
-            ended = run_command(command, tmp_path, stack, COMMAND_LIMIT_SECONDS)
+            ended = run_command(command, tmp_path, stack, HANG_SECONDS)
             if (
                 ended.code == GENERATOR_LIMITED
             ):  # the machine was too busy to send in time: nothing was measured
-                ended = run_command(command, tmp_path, stack, COMMAND_LIMIT_SECONDS)
+                ended = run_command(command, tmp_path, stack, HANG_SECONDS)
             difference = find_difference(command, ended)
             assert difference is None, f"{page}: {command.text}\n{difference}; it printed:\n{ended.output}"
 

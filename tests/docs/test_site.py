@@ -23,8 +23,8 @@ from service.wiring import build
 from simulator.load.thresholds import METRICS
 from simulator.provider.faults import FAULT_NAMES
 from simulator.provider.scenario import list_presets
+from tests.waiting import HANG_SECONDS
 
-BUILD_LIMIT_SECONDS = 120
 LOADING = {
     "script": ("src",),
     "img": ("src", "srcset"),
@@ -59,7 +59,7 @@ def run_builder(folder: Path) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=BUILD_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
 
@@ -105,7 +105,6 @@ def find_foreign_loads(site: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(180)
 def test_every_page_is_built(site: Path) -> None:
     """One page of the site for each page that was laid out, and none is empty."""
     laid = site.parent / "laid" / "docs"
@@ -211,7 +210,6 @@ def test_a_missing_name_is_found() -> None:
     assert find_missing({"PORT", "--file"}, "HTTP_PORT and --files") == {"PORT", "--file"}
 
 
-@pytest.mark.timeout(180)
 def test_a_broken_link_stops_the_build(tmp_path: Path, site: Path) -> None:
     """Warnings are errors: Zensical's own, over pages that were laid out."""
     configuration = lay_out(tmp_path / "laid")
@@ -221,7 +219,7 @@ def test_a_broken_link_stops_the_build(tmp_path: Path, site: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=BUILD_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert ended.returncode != 0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-START_LIMIT_SECONDS = 10.0
+from tests.waiting import HANG_SECONDS
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def collecting() -> AsyncIterator[Collector]:
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
-    async with asyncio.timeout(START_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         await server.startup()
     serving = asyncio.create_task(server.main_loop())
     try:

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.closing import transports_end  # noqa: F401 - for every test
+from tests.waiting import HANG_SECONDS, open_client
 
 SERVICE = {
     "LLM_PROVIDER_SERVICE_PORT": "0",
@@ -57,7 +58,7 @@ async def slow_service(
             "LLM_PROVIDER_SERVICE_CONCURRENCY": "4",
         },
     )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         yield client
 
 
@@ -79,14 +80,14 @@ async def patient_service(
             "LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS": "1",
         },
     )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         yield client
 
 
 @pytest.fixture
 async def client(service_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the service."""
-    async with httpx.AsyncClient(base_url=service_url, timeout=10, trust_env=False) as client:
+    async with open_client(service_url) as client:
         yield client
 
 
@@ -122,7 +123,7 @@ def read_topic(bootstrap_servers: str) -> Iterator[Read]:
             {"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
         )
         consumers.append(consumer)
-        metadata = consumer.list_topics(timeout=30).topics[topic]
+        metadata = consumer.list_topics(timeout=HANG_SECONDS).topics[topic]
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         records: list[Any] = []
         while len(records) < count:

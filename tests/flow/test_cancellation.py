@@ -9,6 +9,7 @@ import httpx
 
 from service.contracts.codec import open_envelope
 from service.contracts.events import LLMComparisonResultV1
+from tests.waiting import until
 
 PATH = "/api/v1/comparison"
 Body = dict[str, Any]
@@ -39,7 +40,6 @@ async def test_queued_request_and_one_under_way_are_cancelled(
     topic: str,
     read_topic: Any,
     read_error: Callable[[httpx.Response], dict[str, Any]],
-    wait_until: Any,
 ) -> None:
     """Both get one callback each, which says whether a call may be billed, long before the judge answers."""
     begun = await submit(patient_service, body)
@@ -47,7 +47,7 @@ async def test_queued_request_and_one_under_way_are_cancelled(
     async def has_begun() -> bool:
         return bool((await snapshot(patient_service))["in_flight"])
 
-    await wait_until(has_begun, what="the call")
+    await until(has_begun, what="the call")
     queued = await submit(patient_service, body | {"metadata": {"pair": 7}})
 
     answers = [await patient_service.delete(f"{PATH}/{each}") for each in (queued, begun)]

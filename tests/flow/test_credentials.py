@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.waiting import open_client
+
 PATH = "/api/v1/comparison"
 ReadError = Callable[[httpx.Response], dict[str, Any]]
 
@@ -36,7 +38,7 @@ def guarded(session_launcher: Any, bootstrap_servers: str, tmp_path_factory: pyt
 @pytest.fixture
 async def door(guarded: Any) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the guarded service."""
-    async with httpx.AsyncClient(base_url=guarded.ready["url"], timeout=10, trust_env=False) as client:
+    async with open_client(guarded.ready["url"]) as client:
         yield client
 
 

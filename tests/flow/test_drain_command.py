@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from tests.waiting import HANG_SECONDS, until
+
 PATH = "/api/v1/comparison"
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +26,7 @@ async def run_llmctl(*arguments: str, env: dict[str, str] | None = None) -> tupl
         stderr=asyncio.subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", **(env or {})},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 90)
+    out, err = await asyncio.wait_for(process.communicate(), HANG_SECONDS)
     assert "Traceback" not in err.decode()
     return process.returncode or 0, out.decode(), err.decode()
 
@@ -59,7 +61,7 @@ async def test_drain_says_what_was_finished_and_left_and_resume_opens_the_door(
 
 
 async def test_drain_until_empty_leaves_nothing(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], wait_until: Any
+    slow_service: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
     """With --until-empty the queue is worked off."""
     await slow_service.post("/admin/v1/providers/openai/hold", json={"seconds": 600})
@@ -70,7 +72,7 @@ async def test_drain_until_empty_leaves_nothing(
     async def is_draining() -> bool:
         return bool((await slow_service.get("/admin/v1/snapshot")).json()["phase"] == "draining")
 
-    await wait_until(is_draining, what="the drain")
+    await until(is_draining, what="the drain")
     await slow_service.post("/admin/v1/providers/openai/release")
     code, out, _ = await drain
     totals = (await slow_service.get("/admin/v1/snapshot")).json()["totals"]

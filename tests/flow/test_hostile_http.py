@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.waiting import HANG_SECONDS, open_client, until
+
 PATH = "/api/v1/comparison"
 RECEIVE_SECONDS = 1.0
 MAX_CONNECTIONS = 60
@@ -50,7 +52,7 @@ def own_service(start_service: StartService) -> Any:
 @pytest.fixture
 async def client(own_service: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A good client of it."""
-    async with httpx.AsyncClient(base_url=own_service.ready["url"], timeout=10, trust_env=False) as client:
+    async with open_client(own_service.ready["url"]) as client:
         yield client
 
 
@@ -145,7 +147,7 @@ async def test_what_is_no_http_gets_the_one_error_body(own_service: Any, sent: b
 
 
 async def test_too_many_connections_are_refused_and_leave_no_trace(
-    own_service: Any, client: httpx.AsyncClient, wait_until: Any
+    own_service: Any, client: httpx.AsyncClient
 ) -> None:
     """Beyond the limit a connection is answered 503 at once; when others go there is room again."""
     assert (await client.get("/healthz")).status_code == 200
@@ -166,7 +168,7 @@ async def test_too_many_connections_are_refused_and_leave_no_trace(
         writer.close()
         return answer.startswith(b"HTTP/1.1 200")
 
-    await wait_until(has_room, what="room")
+    await until(has_room, what="room")
 
 
 async def send_on(writer: asyncio.StreamWriter) -> None:
@@ -208,7 +210,7 @@ async def test_an_answer_that_needs_no_body_keeps_the_connection_where_it_has_co
     reader, writer = await connect(own_service)
     for _ in range(2):
         writer.write(b"POST /no/such/route HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HANG_SECONDS)
         assert head.startswith(b"HTTP/1.1 404 ")
         assert b"connection: close" not in head.lower()
         await reader.readexactly(int(re.search(rb"content-length: (\d+)", head.lower())[1]))
@@ -239,7 +241,7 @@ async def test_huge_bodies_cost_no_memory(start_service: StartService) -> None:
         writer.close()
         return int(answer.split()[1]) if answer else 413
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         statuses = await asyncio.gather(*(push(number) for number in range(50)))
 
     grown = read_memory_bytes(pid) - before

@@ -5,7 +5,6 @@ import json
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -14,10 +13,8 @@ from llmctl.client.lag import open_topics_reader
 from service.contracts.codec import open_envelope
 from simulator.kafka_address import KafkaAddress
 from tests.apache_kafka.artifacts import java, resolve_classes
+from tests.waiting import HANG_SECONDS, open_client
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
-
-TOOL_LIMIT_SECONDS = 60.0
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
@@ -30,7 +27,7 @@ async def run_tool(main_class: str, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(TOOL_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()[-2000:]
     return out.decode()
@@ -41,7 +38,7 @@ def topic(apache_kafka: str) -> str:
     """A topic with two partitions on Apache Kafka."""
     name = f"results.{uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": apache_kafka})  # it takes its requests with it when it goes
-    admin.create_topics([NewTopic(name, 2)])[name].result(TOOL_LIMIT_SECONDS)
+    admin.create_topics([NewTopic(name, 2)])[name].result(HANG_SECONDS)
     return name
 
 
@@ -60,7 +57,7 @@ async def test_console_consumer_reads_the_callbacks(
         },
     )
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
-    async with httpx.AsyncClient(base_url=child.ready["url"], trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         accepted = [(await client.post("/api/v1/comparison", json=body)).json() for _ in range(3)]
 
     printed = await run_tool(

@@ -12,8 +12,7 @@ from service.web.answers import ANSWERS
 from service.web.openapi import list_operations
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import Child, Launcher
-
-pytestmark = pytest.mark.process
+from tests.waiting import open_client, until
 
 TOKENS = {"caller": "caller-token", "operator": "operator-token"}
 SUBMISSION = "POST /api/v1/comparison"
@@ -51,7 +50,7 @@ def service(
 @pytest.fixture
 async def client(service: Child) -> Any:
     """An HTTP client of it."""
-    async with httpx.AsyncClient(base_url=service.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(service.ready["url"]) as client:
         yield client
 
 
@@ -100,7 +99,7 @@ async def ask(
     return answer
 
 
-async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str, wait_until: Any) -> None:
+async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str) -> None:
     """Something in every list: a cancelled call, its callback, and one that the broker refuses for good."""
     refused = f"{topic}.refused"
     control = BrokerControl(Path(broker.ready["control"]))
@@ -111,7 +110,7 @@ async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str, wai
         async def is_asked() -> bool:
             return bool((await ask(client, "GET /admin/v1/snapshot", None, "operator")).json()["in_flight"])
 
-        await wait_until(is_asked, what="a call")
+        await until(is_asked, what="a call")
         if each == refused:  # only now: it has to be there when the request comes
             await control.topic_error(refused, "TOPIC_AUTHORIZATION_FAILED")
         await ask(client, "DELETE /api/v1/comparison/{queue_id}", None, "caller", queue_id=queue_id)
@@ -120,7 +119,7 @@ async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str, wai
         async def is_noted(name: str = name, key: str = key) -> bool:
             return bool((await ask(client, f"GET /admin/v1/{name}", None, "operator")).json()[key])
 
-        await wait_until(is_noted, what=f"an entry in {name}")
+        await until(is_noted, what=f"an entry in {name}")
 
 
 def make_body(topic: str) -> Document:
@@ -129,12 +128,12 @@ def make_body(topic: str) -> Document:
 
 
 async def test_every_operation_answers_as_the_document_says(
-    client: httpx.AsyncClient, topic: str, embedded_broker: Child, wait_until: Any
+    client: httpx.AsyncClient, topic: str, embedded_broker: Child
 ) -> None:
     """With the right token, a body where one is needed, and something there to look at."""
     document = (await client.get("/openapi.json")).json()
     operations = dict(list_operations(document))
-    await leave_traces(client, embedded_broker, topic, wait_until)
+    await leave_traces(client, embedded_broker, topic)
     queue_id = (await ask(client, SUBMISSION, make_body(topic), "caller")).json()["queue_id"]
 
     for name in [*(name for name in operations if name not in LAST), *LAST]:

@@ -15,13 +15,14 @@ import jsonschema
 import pytest
 
 from service.contracts.codec import open_envelope
+from tests.waiting import HANG_SECONDS, open_client, until
 
 PATH = "/api/v1/comparison"
 MANY = 40
 """More than a slow service has done before it hears of a drain."""
 
 
-async def wait_for_drain(client: httpx.AsyncClient, wait_until: Any) -> dict[str, Any]:
+async def wait_for_drain(client: httpx.AsyncClient) -> dict[str, Any]:
     """Waits until a drain has ended; its report."""
     reports: list[dict[str, Any]] = []
 
@@ -29,7 +30,7 @@ async def wait_for_drain(client: httpx.AsyncClient, wait_until: Any) -> dict[str
         reports.append((await client.get("/admin/v1/drain")).json())
         return reports[-1]["state"] != "running"
 
-    await wait_until(has_ended, limit_seconds=20, what="the end of the drain")
+    await until(has_ended, what="the end of the drain")
     return reports[-1]
 
 
@@ -40,13 +41,13 @@ async def submit_many(client: httpx.AsyncClient, body: dict[str, Any], count: in
     return [response.json()["queue_id"] for response in responses]
 
 
-async def wait_for_calls(client: httpx.AsyncClient, wait_until: Any) -> None:
+async def wait_for_calls(client: httpx.AsyncClient) -> None:
     """Waits until the provider is being asked."""
 
     async def have_begun() -> bool:
         return bool((await client.get("/admin/v1/snapshot")).json()["in_flight"])
 
-    await wait_until(have_begun, what="the first call")
+    await until(have_begun, what="the first call")
 
 
 async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
@@ -55,16 +56,15 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     topic: str,
     read_topic: Any,
     read_error: Callable[[httpx.Response], dict[str, Any]],
-    wait_until: Any,
 ) -> None:
     """A drain refuses newcomers with a time to come back, calls back what was started, keeps the rest."""
     accepted = await submit_many(slow_service, body, MANY)
-    await wait_for_calls(slow_service, wait_until)
+    await wait_for_calls(slow_service)
 
     ordered = await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 20})
     refused = await slow_service.post(PATH, json=body)
     readiness = await slow_service.get("/readyz")
-    report = await wait_for_drain(slow_service, wait_until)
+    report = await wait_for_drain(slow_service)
 
     assert (ordered.status_code, ordered.json()["state"], ordered.json()["phase"]) == (
         202,
@@ -89,7 +89,7 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
 
 
 async def test_drain_until_empty_works_off_the_queue(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any, wait_until: Any
+    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
 ) -> None:
     """With until_empty nothing is left behind."""
     await slow_service.post("/admin/v1/providers/openai/hold", json={"seconds": 600})
@@ -97,7 +97,7 @@ async def test_drain_until_empty_works_off_the_queue(
 
     await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 60, "until_empty": True})
     await slow_service.post("/admin/v1/providers/openai/release")
-    report = await wait_for_drain(slow_service, wait_until)
+    report = await wait_for_drain(slow_service)
 
     assert (report["state"], report["queued"], report["outbox"]) == ("done", 0, 0)
     assert report["finished"] == 10
@@ -105,14 +105,14 @@ async def test_drain_until_empty_works_off_the_queue(
 
 
 async def test_drain_that_runs_out_of_time_says_so(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], wait_until: Any
+    slow_service: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
     """A limit that is too short ends the waiting, not the work."""
     await submit_many(slow_service, body, 8)
 
-    await wait_for_calls(slow_service, wait_until)  # a drain of what only waits is done at once
+    await wait_for_calls(slow_service)  # a drain of what only waits is done at once
     await slow_service.post("/admin/v1/drain", json={"timeout_seconds": 0.05})
-    report = await wait_for_drain(slow_service, wait_until)
+    report = await wait_for_drain(slow_service)
 
     assert report["state"] == "timed_out"
     assert report["phase"] == "draining"
@@ -132,7 +132,7 @@ async def test_faulty_drain_order_is_refused_and_changes_nothing(
 
 
 async def test_snapshot_agrees_with_the_metrics(
-    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any, wait_until: Any
+    slow_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
 ) -> None:
     """The snapshot has every promised key, and the figures of /metrics at that moment."""
     await submit_many(slow_service, body, 6)
@@ -142,7 +142,7 @@ async def test_snapshot_agrees_with_the_metrics(
         snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
         return bool(snapshot["totals"]["published"] == 6 and not snapshot["outbox"]["depth"])
 
-    await wait_until(all_are_called_back, what="six callbacks")
+    await until(all_are_called_back, what="six callbacks")
     snapshot = (await slow_service.get("/admin/v1/snapshot")).json()
     metrics = (await slow_service.get("/metrics")).text
 
@@ -182,7 +182,7 @@ async def test_snapshot_agrees_with_the_metrics(
 async def test_stream_sends_snapshots_as_events(client: httpx.AsyncClient) -> None:
     """The stream is the snapshot, twice a second, as server-sent events."""
     events: list[str] = []
-    async with asyncio.timeout(5), client.stream("GET", "/admin/v1/stream") as response:
+    async with asyncio.timeout(HANG_SECONDS), client.stream("GET", "/admin/v1/stream") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         async for line in response.aiter_lines():
             events.append(line)
@@ -312,7 +312,6 @@ async def test_queue_that_cannot_be_written_is_told_and_recovers(
     body: dict[str, Any],
     tmp_path: Path,
     read_error: Callable[[httpx.Response], dict[str, Any]],
-    wait_until: Any,
     request: pytest.FixtureRequest,
 ) -> None:
     """While another program holds the file, requests get 503 and readiness says so; then all is well."""
@@ -333,7 +332,7 @@ async def test_queue_that_cannot_be_written_is_told_and_recovers(
     async def is_ready() -> bool:
         return (await slow_service.get("/readyz")).status_code == 200
 
-    await wait_until(is_ready, what="readiness")
+    await until(is_ready, what="readiness")
     assert (await slow_service.post(PATH, json=body)).status_code == 202
 
 
@@ -343,7 +342,6 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(
     tmp_path: Path,
     body: dict[str, Any],
     read_error: Callable[[httpx.Response], dict[str, Any]],
-    wait_until: Any,
 ) -> None:
     """Of ten requests at a queue for four, four are taken and six are told to come back."""
     provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30000")
@@ -359,9 +357,9 @@ async def test_full_queue_is_refused_with_a_time_to_come_back(
             "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
         },
     )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         taken = [await client.post(PATH, json=body)]
-        await wait_for_calls(client, wait_until)
+        await wait_for_calls(client)
         taken += [await client.post(PATH, json=body) for _ in range(3)]
         refused = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(6)))
 

@@ -13,9 +13,9 @@ from service.settings import Settings
 from service.web.listener import bind
 from service.web.server import Server
 from service.wiring import build
+from tests.waiting import HANG_SECONDS
 
 PATH = "/api/v1/comparison"
-SOCKET_LIMIT_SECONDS = 30.0
 FAR_BEYOND_THE_LIMIT_BYTES = 3 * 1024 * 1024
 
 
@@ -59,7 +59,7 @@ async def test_refusal_reaches_a_client_that_is_still_sending(slow_service: http
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {FAR_BEYOND_THE_LIMIT_BYTES}\r\n\r\n"
 
     def send_and_read() -> bytes:
-        with socket.create_connection((url.host, url.port), SOCKET_LIMIT_SECONDS) as connection:
+        with socket.create_connection((url.host, url.port), HANG_SECONDS) as connection:
             connection.sendall(head.encode())
             connection.sendall(b"x" * FAR_BEYOND_THE_LIMIT_BYTES)
             return read_to_end(connection)
@@ -82,12 +82,12 @@ async def test_connection_that_nobody_accepted_yet_is_answered_when_the_listener
     server = Server(answer_alive, gate)
     listener = bind("127.0.0.1", 0)
     address = listener.socket.getsockname()
-    async with asyncio.timeout(SOCKET_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve_on(listener))
         await server.listening.wait()
         gate.advance(Phase.STOPPED)
         # The loop does not run from here to `finish`: the connections are in the kernel alone.
-        connections = [socket.create_connection(address, SOCKET_LIMIT_SECONDS) for _ in range(5)]
+        connections = [socket.create_connection(address, HANG_SECONDS) for _ in range(5)]
         for connection in connections:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         finishing = tasks.create_task(server.finish())
@@ -112,7 +112,7 @@ async def test_open_connections_have_their_say_after_the_listener_is_closed() ->
     server = Server(answer_alive, gate)
     listener = bind("127.0.0.1", 0)
     address = listener.socket.getsockname()
-    async with asyncio.timeout(SOCKET_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve_on(listener))
         await server.listening.wait()
         reader, writer = await asyncio.open_connection(*address[:2])
@@ -149,9 +149,9 @@ async def test_streams_are_woken_by_the_stop(tmp_path: Path) -> None:
             default_llm_provider="mock",
         )
     )
-    waiting = asyncio.ensure_future(service.operations.wait_until_stopped(SOCKET_LIMIT_SECONDS * 10))
+    waiting = asyncio.ensure_future(service.operations.wait_until_stopped(HANG_SECONDS * 10))
     await asyncio.sleep(0)
     service.gate.advance(Phase.STOPPED)
 
-    async with asyncio.timeout(SOCKET_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         await waiting

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import WaitUntil
 from tests.flow.test_drain_command import run_llmctl, submit
+from tests.waiting import open_client, until
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def read_snapshot(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def test_held_provider_is_asked_nothing_until_it_is_released(
-    slow_service: httpx.AsyncClient, url: str, body: dict[str, Any], wait_until: WaitUntil
+    slow_service: httpx.AsyncClient, url: str, body: dict[str, Any]
 ) -> None:
     """Its requests are accepted and wait, uncalled; after the release each is called back."""
     held_code, held, _ = await run_llmctl("--url", url, "providers", "hold", "openai")
@@ -34,7 +34,7 @@ async def test_held_provider_is_asked_nothing_until_it_is_released(
     async def all_called_back() -> bool:
         return bool((await read_snapshot(slow_service))["totals"]["published"] == 6)
 
-    await wait_until(all_called_back, what="six callbacks")
+    await until(all_called_back, what="six callbacks")
 
     assert (held_code, json.loads(held)["held"], json.loads(held)["hold_reason"]) == (0, True, "operator")
     (openai,) = [json.loads(line) for line in listed.splitlines()]
@@ -44,7 +44,7 @@ async def test_held_provider_is_asked_nothing_until_it_is_released(
 
 
 async def test_hold_for_a_time_ends_by_itself(
-    slow_service: httpx.AsyncClient, url: str, body: dict[str, Any], wait_until: WaitUntil
+    slow_service: httpx.AsyncClient, url: str, body: dict[str, Any]
 ) -> None:
     """Nobody has to come back to release it."""
     _, held, _ = await run_llmctl("--url", url, "providers", "hold", "openai", "--for", "1s")
@@ -53,7 +53,7 @@ async def test_hold_for_a_time_ends_by_itself(
     async def called_back() -> bool:
         return bool((await read_snapshot(slow_service))["totals"]["published"])
 
-    await wait_until(called_back, what="the callback")
+    await until(called_back, what="the callback")
 
     assert json.loads(held)["held_until"] is not None
 
@@ -95,7 +95,7 @@ async def test_hold_is_refused_to_callers(
         },
     )
     url = service.ready["url"]
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with open_client(url) as client:
         bearer = {"Authorization": "Bearer caller-1"}
         refused = await client.post("/admin/v1/providers/mock/hold", json={}, headers=bearer)
         unknown = await client.post("/admin/v1/providers/mock/release")

@@ -14,15 +14,13 @@ import pytest
 
 from service.contracts.codec import open_envelope, read_header
 from tests.flow.collector import Collector, collecting
-
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS, open_client
 
 Body = dict[str, Any]
 SUBMIT, RECEIVE = "submit comparison", "receive callback"
 PROCESS, ASK = "process comparison", "chat gpt-4o-mini"
 ACCEPT = "POST /api/v1/comparison"
 SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
-LIMIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ async def traced(
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         },
     )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         yield client
 
 
@@ -66,7 +64,7 @@ async def test_one_trace_from_the_command_line_to_the_consumer(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     publish = f"send {body['callback_topic']}"

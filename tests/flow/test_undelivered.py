@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
 from simulator.broker.control import BrokerControl, TopicSpec
+from tests.waiting import open_client, until
 
 PATH = "/api/v1/comparison"
 UNDELIVERED = "/admin/v1/undelivered"
@@ -32,7 +33,7 @@ class Refusing:
         """The outbox's figures."""
         return dict((await self.client.get("/admin/v1/snapshot")).json()["outbox"])
 
-    async def park(self, body: dict[str, Any], wait_until: Any, reason: str = "MESSAGE_TOO_LARGE") -> str:
+    async def park(self, body: dict[str, Any], reason: str = "MESSAGE_TOO_LARGE") -> str:
         """Submits a request whose callback the broker refuses for good; its queue id."""
         before = (await self.snapshot())["parked"]
         await self.control.error(reason, count=2)  # in its batch, and by itself
@@ -42,7 +43,7 @@ class Refusing:
         async def one_more() -> bool:
             return bool((await self.snapshot())["parked"] == before + 1)
 
-        await wait_until(one_more, what="a parked callback")
+        await until(one_more, what="a parked callback")
         return str(accepted.json()["queue_id"])
 
 
@@ -61,7 +62,7 @@ async def start(launcher: Any, path: Path, **settings: str) -> AsyncIterator[Ref
             **{f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()},
         },
     )
-    async with httpx.AsyncClient(base_url=service.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(service.ready["url"]) as client:
         yield Refusing(client, broker)
 
 
@@ -91,10 +92,10 @@ def make_body(topic: str) -> dict[str, Any]:
 
 
 async def test_a_refused_callback_is_listed_and_delivered_when_sent_again(
-    refusing: Refusing, own_body: dict[str, Any], wait_until: Any
+    refusing: Refusing, own_body: dict[str, Any]
 ) -> None:
     """The list says which, why and what to do, and nothing of what it says; resent, it is delivered."""
-    queue_id = await refusing.park(own_body, wait_until)
+    queue_id = await refusing.park(own_body)
 
     listed = await refusing.client.get(UNDELIVERED)
     (item,) = listed.json()["items"]
@@ -103,7 +104,7 @@ async def test_a_refused_callback_is_listed_and_delivered_when_sent_again(
     async def delivered() -> bool:
         return await refusing.snapshot() == {"depth": 0, "parked": 0}
 
-    await wait_until(delivered, what="its delivery")
+    await until(delivered, what="its delivery")
     assert {"total": 1, "next": None}.items() <= listed.json().items()
     assert set(item) == {
         *("queue_id", "correlation_id", "topic", "reason", "message"),
@@ -141,14 +142,14 @@ def read_own(refusing: Refusing) -> Callable[[str, int], list[Any]]:
 
 
 async def test_all_are_sent_again_across_pages_and_topics(
-    refusing: Refusing, own_body: dict[str, Any], wait_until: Any, read_own: Any
+    refusing: Refusing, own_body: dict[str, Any], read_own: Any
 ) -> None:
     """Pages follow each other, a topic can be asked for alone, and `all` empties the list onto the topics."""
     topic = own_body["callback_topic"]
     other = f"{topic}.other"
     await refusing.control.create_topics([TopicSpec(other, 1)])
-    ids = [await refusing.park(own_body, wait_until) for _ in range(2)]
-    lone = await refusing.park(make_body(other), wait_until, "TOPIC_AUTHORIZATION_FAILED")
+    ids = [await refusing.park(own_body) for _ in range(2)]
+    lone = await refusing.park(make_body(other), "TOPIC_AUTHORIZATION_FAILED")
 
     first = (await refusing.client.get(UNDELIVERED, params={"limit": 2})).json()
     second = (await refusing.client.get(UNDELIVERED, params={"limit": 2, "after": first["next"]})).json()

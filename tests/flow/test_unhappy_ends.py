@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 
 from service.contracts.codec import open_envelope
 from service.contracts.events import LLMComparisonResultV1
+from tests.waiting import open_client
 
 PATH = "/api/v1/comparison"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
@@ -106,7 +106,7 @@ def completion(content: Any, finish_reason: str = "stop") -> Reply:
 
 async def ask(url: str, body: dict[str, Any], topic: str, read_topic: Any) -> LLMComparisonResultV1:
     """Submits one request and a second that marks the end; the first one's only callback."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+    async with open_client(url) as client:
         accepted = (await client.post(PATH, json=body)).json()["queue_id"]
         records = await asyncio.to_thread(read_topic, topic, 1)
         await client.post(PATH, json=body | {"ttl_seconds": 1e-9})

@@ -14,8 +14,7 @@ from service.contracts.codec import open_usage, read_header
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import UsageEnvelope
 from tests.conftest import Child, Launcher
-
-pytestmark = pytest.mark.timeout(180)
+from tests.waiting import open_client, until
 
 PATH = "/api/v1/comparison"
 TOKENS = {"red": "token-of-red", "blue": "token-of-blue"}
@@ -23,7 +22,7 @@ ADMIN = {"Authorization": "Bearer token-of-admin"}
 REQUESTS = 8
 
 
-@pytest.fixture(params=["sqlite", "kafka"])
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.long)])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launcher]:
     """Starts services with a queue of each kind."""
     launcher = Launcher(tmp_path, request.param)
@@ -53,7 +52,7 @@ class Deployment:
         """The next service, and a client of it."""
         env = {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in self._settings.items()}
         child = self._launcher.start("service", env=env)
-        return child, httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False)
+        return child, open_client(child.ready["url"])
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ async def read_events(read_topic: Any, topic: str, count: int) -> list[UsageEnve
 
 
 async def test_usage_is_told_and_comes_to_the_account(
-    deployment: Deployment, create_topic: Any, topic: str, read_topic: Any, wait_until: Any
+    deployment: Deployment, create_topic: Any, topic: str, read_topic: Any
 ) -> None:
     """One event for each request that a provider was asked for; added up they are the service's account."""
     await create_topic(deployment.usage_topic, 2)
@@ -123,7 +122,7 @@ async def test_usage_is_told_and_comes_to_the_account(
             assert snapshot["usage"]["topic"] == deployment.usage_topic
             return bool(snapshot["usage"]["pending"] == 0)
 
-        await wait_until(is_told, what="the end of telling")
+        await until(is_told, what="the end of telling")
         rows = (await client.get("/admin/v1/usage", headers=ADMIN)).json()["rows"]
         metrics = (await client.get("/metrics")).text
 
@@ -147,7 +146,7 @@ async def test_usage_is_told_and_comes_to_the_account(
 
 
 async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback(
-    deployment: Deployment, create_topic: Any, topic: str, read_topic: Any, wait_until: Any
+    deployment: Deployment, create_topic: Any, topic: str, read_topic: Any
 ) -> None:
     """Without the topic callbacks go out; what was used is told when it is there, each request once."""
     first, client = deployment.start()
@@ -164,7 +163,7 @@ async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback
         async def do_all_wait() -> bool:
             return bool(failures(first)) and await count_pending() == REQUESTS
 
-        await wait_until(do_all_wait, what="usage that waits", limit_seconds=30)
+        await until(do_all_wait, what="usage that waits")
         first.kill()
     assert deployment.usage_topic in failures(first)[0]["reason"]
 
@@ -176,7 +175,7 @@ async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback
         async def does_none_wait() -> bool:
             return await count_pending() == 0
 
-        await wait_until(does_none_wait, what="the end of telling", limit_seconds=30)
+        await until(does_none_wait, what="the end of telling")
         assert second.stop() == 0
 
     _, client = deployment.start()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
+from tests.waiting import HANG_SECONDS
+
 HERE = Path(__file__).parent
 MANIFEST = ("package.json", "package-lock.json", "validate.mjs")
-INSTALL_LIMIT_SECONDS = 300
 
 
 class NodeMissing(Exception):
@@ -51,12 +52,12 @@ def _install(folder: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=INSTALL_LIMIT_SECONDS,
+                timeout=HANG_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise NodeMissing(
-                f"npm did not bring the validators within {INSTALL_LIMIT_SECONDS} s; is there a network?"
+                f"npm did not bring the validators within {HANG_SECONDS} s; is there a network?"
             ) from None
         if done.returncode != 0:
             raise NodeMissing(f"npm cannot bring the validators: {_first_error(done.stderr)}")

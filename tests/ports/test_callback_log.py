@@ -17,6 +17,7 @@ from service.core.errors import BrokerUnavailable, TopicUnreadable
 from service.core.ports import CallbackLog
 from service.kafka.connection import KafkaConnection
 from simulator.broker.control import BrokerControl
+from tests.waiting import HANG_SECONDS
 
 Publish = Callable[[str], Awaitable[None]]
 
@@ -143,4 +144,4 @@ async def test_broker_that_is_away_is_told_apart(
     await control.down()
 
     with pytest.raises(BrokerUnavailable):
-        await asyncio.wait_for(log.find_standing(topic, {}, ["x"]), 15)
+        await asyncio.wait_for(log.find_standing(topic, {}, ["x"]), HANG_SECONDS)

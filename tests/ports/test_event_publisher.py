@@ -20,8 +20,8 @@ from service.core.errors import BrokerUnavailable, PublishRefused, PublishUncert
 from service.core.records import Place
 from service.kafka.connection import KafkaConnection, KafkaMisconfigured
 from simulator.broker.control import BrokerControl, TopicSpec
+from tests.waiting import HANG_SECONDS
 
-READ_LIMIT_SECONDS = 30.0
 NOTHING_COMES_SECONDS = 1.0
 
 Record = tuple[str | None, bytes, dict[str, bytes]]
@@ -68,7 +68,7 @@ def read_records(bootstrap_servers: str, topic: str, count: int, *, are_all: boo
     """The first records of a topic, read by a foreign client, and one more where these should be all."""
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
     consumer.assign([TopicPartition(topic, 0, 0)])
-    records = consumer.consume(count, timeout=READ_LIMIT_SECONDS)
+    records = consumer.consume(count, timeout=HANG_SECONDS)
     if are_all:
         records += consumer.consume(1, timeout=NOTHING_COMES_SECONDS)
     consumer.close()
@@ -145,7 +145,7 @@ async def test_sealed_bytes_are_sent_as_they_are(line: Any, topic: str) -> None:
 
 
 async def test_send_waits_while_the_broker_is_away(
-    kafka: KafkaPublisher, control: BrokerControl, bootstrap_servers: str, topic: str, wait_until: Any
+    kafka: KafkaPublisher, control: BrokerControl, bootstrap_servers: str, topic: str
 ) -> None:
     """A send that meets an outage is neither failed nor doubled: it ends when the broker is back."""
     await kafka.publish_to_topic(topic, SealedEnvelope(b"before", ()))
@@ -155,7 +155,7 @@ async def test_send_waits_while_the_broker_is_away(
     assert not done
 
     await control.up()
-    await asyncio.wait_for(sending, 30)
+    await asyncio.wait_for(sending, HANG_SECONDS)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2)
     assert [value for _, value, _ in records] == [b"before", b"during"]
@@ -175,7 +175,7 @@ async def test_refused_record_fails_and_the_next_one_goes_through(
     with pytest.raises(PublishRefused, match=topic) as refused:
         await kafka.publish_to_topic(topic, SealedEnvelope(b"refused", ()))
     assert refused.value.reason == code
-    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 30)
+    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), HANG_SECONDS)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2)
     assert [value for _, value, _ in records] == [b"one", b"two"]
@@ -219,7 +219,7 @@ async def test_trouble_that_passes_is_waited_out(
     before = kafka._producer
     await control.error(code, 3)
 
-    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), 30)
+    await asyncio.wait_for(kafka.publish_to_topic(topic, SealedEnvelope(b"two", ())), HANG_SECONDS)
 
     records = await asyncio.to_thread(read_records, bootstrap_servers, topic, 2, are_all=True)
     assert [value for _, value, _ in records] == [b"one", b"two"]
@@ -231,7 +231,7 @@ async def test_topic_that_is_gone_refuses_at_once(kafka: KafkaPublisher) -> None
     absent = f"absent.{uuid4().hex}"
 
     with pytest.raises(PublishRefused, match=absent) as refused:
-        await asyncio.wait_for(kafka.publish_to_topic(absent, SealedEnvelope(b"x", ())), 5)
+        await asyncio.wait_for(kafka.publish_to_topic(absent, SealedEnvelope(b"x", ())), HANG_SECONDS)
 
     assert refused.value.reason == "UNKNOWN_TOPIC_OR_PARTITION"
     assert not await kafka._directory.exists(absent)
@@ -269,10 +269,10 @@ async def test_close_does_not_wait_for_a_broker_that_is_away(
     await asyncio.sleep(0)
     running.cancel()
 
-    await asyncio.wait_for(publisher.close(), 20)
+    await asyncio.wait_for(publisher.close(), HANG_SECONDS)
 
     with pytest.raises(PublishUncertain, match=topic):
-        await asyncio.wait_for(sending, 1)
+        await asyncio.wait_for(sending, HANG_SECONDS)
     await asyncio.wait([running])
 
 

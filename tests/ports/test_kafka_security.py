@@ -28,10 +28,8 @@ from service.core.errors import BrokerUnavailable, PublishRefused, TopicUnreadab
 from service.kafka.connection import KafkaConnection
 from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.security import MECHANISM, Security
+from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.timeout(120)
-
-LIMIT_SECONDS = 30.0
 SEALED = SealedEnvelope(b"{}", (("event_id", b"one"),))
 
 
@@ -64,7 +62,7 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
     def make(*allowed: AclOperation) -> str:
         assert isinstance(cluster.security, Security)
         name = f"secured.{uuid4().hex}"
-        admin.create_topics([NewTopic(name, 1)])[name].result(LIMIT_SECONDS)
+        admin.create_topics([NewTopic(name, 1)])[name].result(HANG_SECONDS)
         who = f"User:{cluster.security.username}"
         rules = [
             AclBinding(
@@ -79,9 +77,9 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
             for operation in allowed
         ]
         for answer in admin.create_acls(rules).values() if rules else ():
-            answer.result(LIMIT_SECONDS)
+            answer.result(HANG_SECONDS)
         # The controller answers before the broker has heard of it.
-        deadline = time.monotonic() + LIMIT_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         here = AclBindingFilter(
             ResourceType.TOPIC,
             name,
@@ -91,8 +89,8 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        while name not in admin.list_topics(timeout=LIMIT_SECONDS).topics or len(
-            admin.describe_acls(here).result(LIMIT_SECONDS)
+        while name not in admin.list_topics(timeout=HANG_SECONDS).topics or len(
+            admin.describe_acls(here).result(HANG_SECONDS)
         ) < len(rules):
             assert time.monotonic() < deadline, f"the broker has not heard of {name} and its rules"
         return name
@@ -123,7 +121,7 @@ async def test_who_is_known_and_allowed_publishes_and_reads_back(
 ) -> None:
     """Over TLS and SCRAM as over an open door."""
     topic = make_topic(AclOperation.WRITE, AclOperation.READ)
-    async with publishing(connection) as (publisher, directory), asyncio.timeout(LIMIT_SECONDS):
+    async with publishing(connection) as (publisher, directory), asyncio.timeout(HANG_SECONDS):
         place = await publisher.publish_to_topic(topic, SEALED, key="k")
         log = KafkaCallbackLog(connection, directory)
         standing = await log.find_standing(topic, {}, ["one", "two"])
@@ -133,11 +131,11 @@ async def test_who_is_known_and_allowed_publishes_and_reads_back(
 
 
 async def test_who_may_only_look_is_refused_for_good(
-    connection: KafkaConnection, make_topic: Callable[..., str], wait_until: Any
+    connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
     """The callback is to be parked under Kafka's name of the refusal, and the next topic's goes through."""
     closed, open_topic = make_topic(AclOperation.DESCRIBE), make_topic(AclOperation.WRITE)
-    async with publishing(connection) as (publisher, _), asyncio.timeout(LIMIT_SECONDS):
+    async with publishing(connection) as (publisher, _), asyncio.timeout(HANG_SECONDS):
         with pytest.raises(PublishRefused) as refused:
             await publisher.publish_to_topic(closed, SEALED)
         place = await publisher.publish_to_topic(open_topic, SEALED)
@@ -163,7 +161,7 @@ async def test_topic_that_may_not_be_read_is_said_so(
 ) -> None:
     """A read-back that never can be made is no broker that is away."""
     topic = make_topic(AclOperation.WRITE)
-    async with publishing(connection) as (publisher, directory), asyncio.timeout(LIMIT_SECONDS):
+    async with publishing(connection) as (publisher, directory), asyncio.timeout(HANG_SECONDS):
         await publisher.publish_to_topic(topic, SEALED)
         with pytest.raises(TopicUnreadable):
             await KafkaCallbackLog(connection, directory).find_standing(topic, {}, ["one"])

@@ -14,9 +14,9 @@ from service.providers.openai import OpenAI
 from service.providers.openrouter import OpenRouter
 from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
+from tests.waiting import HANG_SECONDS, open_client
 
 KEY = "sk-canary-7f3a91"
-LIMIT_SECONDS = 5.0
 DIALECTS: dict[str, Callable[..., Any]] = {
     "openai": OpenAI,
     "anthropic": Anthropic,
@@ -44,7 +44,7 @@ async def provider(request: pytest.FixtureRequest, fake: dict[str, str]) -> Asyn
 @pytest.fixture
 async def control(fake: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     """Steers the fake; in the end it is calm again."""
-    async with httpx.AsyncClient(base_url=fake["google"], trust_env=False) as client:
+    async with open_client(fake["google"]) as client:
         yield client
         await client.patch("/_sim/scenario", json={"outage": None})
         await client.delete("/_sim/journal")
@@ -65,7 +65,7 @@ async def test_a_good_key_is_accepted_and_nothing_is_billed(
     provider: RemoteProvider, control: httpx.AsyncClient
 ) -> None:
     """No model is asked: the fake's journal of calls stays empty."""
-    report = await provider.check_key(LIMIT_SECONDS)
+    report = await provider.check_key(HANG_SECONDS)
 
     journal = (await control.get("/_sim/journal")).text
     assert (report.status, report.usable, journal) == (KeyStatus.ACCEPTED, True, "")
@@ -90,7 +90,7 @@ async def test_what_the_vendor_says_is_told(
     """In our own words, without the key and without the vendor's."""
     assert (await control.patch("/_sim/scenario", json={"outage": outage})).is_success
 
-    report = await provider.check_key(LIMIT_SECONDS)
+    report = await provider.check_key(HANG_SECONDS)
 
     assert (report.status, report.usable) == (status, False)
     assert KEY not in report.message
@@ -113,7 +113,7 @@ async def test_nobody_at_the_address_is_told(name: str, unused_tcp_port: int) ->
     """A base URL where nothing listens."""
     provider = open_provider(name, f"http://127.0.0.1:{unused_tcp_port}")
 
-    report = await provider.check_key(LIMIT_SECONDS)
+    report = await provider.check_key(HANG_SECONDS)
     await provider.close()
 
     assert (report.status, report.message) == (KeyStatus.UNREACHABLE, "The provider cannot be reached.")
@@ -126,7 +126,7 @@ async def test_a_page_is_no_accepted_key(name: str, answer: bytes) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=answer))
     provider = open_provider(name, "https://proxy.example/v1", transport)
 
-    report = await provider.check_key(LIMIT_SECONDS)
+    report = await provider.check_key(HANG_SECONDS)
 
     assert (report.status, "base URL" in report.message) == (KeyStatus.UNEXPECTED, True)
 
@@ -148,7 +148,7 @@ async def test_the_call_is_one_that_needs_the_key(name: str, base_url: str, aske
         seen.append(request)
         return httpx.Response(200, json={"data": []})
 
-    await open_provider(name, base_url, httpx.MockTransport(answer)).check_key(LIMIT_SECONDS)
+    await open_provider(name, base_url, httpx.MockTransport(answer)).check_key(HANG_SECONDS)
 
     ((request),) = seen
     assert (request.method, str(request.url)) == ("GET", asked)

@@ -28,6 +28,7 @@ from service.providers.exchange import MAX_ANSWER_BYTES
 from service.providers.openai import OpenAI
 from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
+from tests.waiting import HANG_SECONDS
 
 KEY = "sk-canary-7f3a91"
 CONTENT = '{"winner":"essay_a","justification":"Clearer.","confidence":0.9}'
@@ -238,7 +239,7 @@ async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
         asking(server.url, max_connections=1, connection_wait_seconds=0.2) as provider,
     ):
         first = asyncio.create_task(ask(provider))
-        await asyncio.wait_for(server.asked.wait(), 30)
+        await asyncio.wait_for(server.asked.wait(), HANG_SECONDS)
         failure = await fail(provider)
         assert failure.code is LLMErrorCode.PROVIDER_TIMEOUT
         assert failure.retryable
@@ -261,11 +262,11 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
 
     async with serving(script) as server, asking(server.url) as provider:
         call = asyncio.create_task(ask(provider))
-        await asyncio.wait_for(server.asked.wait(), 30)
+        await asyncio.wait_for(server.asked.wait(), HANG_SECONDS)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(server.ended.wait(), 30)
+        await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
     assert gone in ([b""], [])  # closed, or reset
 
 
@@ -277,7 +278,7 @@ async def test_hanging_provider() -> None:
         assert 0.29 <= time.monotonic() - began < 3.0
         assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_TIMEOUT, True)
         assert failure.may_be_billed
-        await asyncio.wait_for(server.ended.wait(), 30)
+        await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
 
 
 async def test_dripping_provider() -> None:
@@ -409,7 +410,7 @@ async def test_stale_connection_is_replaced() -> None:
     async with serving(answer_once) as server, asking(server.url) as provider:
         for number in range(1, 4):
             await ask(provider)
-            await asyncio.wait_for(server.ended.wait(), 30)
+            await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
             server.ended.clear()
             assert server.connections == number
 
@@ -466,7 +467,7 @@ async def test_huge_answer(packing: str) -> None:
     async with serving(flood) as server, asking(server.url) as provider:
         before = peak_memory_bytes()
         failure = await fail(provider)
-        await asyncio.wait_for(server.ended.wait(), 30)
+        await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
         grown = peak_memory_bytes() - before
     assert (failure.code, failure.retryable) == (LLMErrorCode.INVALID_RESPONSE, False)
     assert failure.may_be_billed
@@ -513,7 +514,7 @@ async def test_unasked_answer() -> None:
     async with serving(answer_twice) as server, asking(server.url) as provider:
         for number in range(1, 4):
             assert (await ask(provider)).usage.total_tokens == 15
-            await asyncio.wait_for(server.ended.wait(), 30)
+            await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
             server.ended.clear()
             assert server.connections == number
 
@@ -614,9 +615,9 @@ async def test_closing_ends_calls_under_way() -> None:
     """Closing the provider ends a call that is under way as a failure, not as a hang."""
     async with serving(hang) as server, asking(server.url) as provider:
         call = asyncio.create_task(fail(provider))
-        await asyncio.wait_for(server.asked.wait(), 30)
+        await asyncio.wait_for(server.asked.wait(), HANG_SECONDS)
         await provider.close()
-        failure = await asyncio.wait_for(call, 30)
+        failure = await asyncio.wait_for(call, HANG_SECONDS)
     assert failure.code is LLMErrorCode.PROVIDER_UNAVAILABLE
     assert failure.may_be_billed
 
@@ -656,7 +657,7 @@ async def test_answer_that_is_not_read(packing: bytes) -> None:
             assert b"".join([chunk async for chunk in response.stream]) == body
             await response.aclose()
             await response.aclose()
-            await asyncio.wait_for(all_sent.wait(), 30)
+            await asyncio.wait_for(all_sent.wait(), HANG_SECONDS)
             all_sent.clear()
         assert server.connections == 1
         await transport.aclose()

@@ -24,8 +24,9 @@ from service.queues.kafka.queue import KafkaQueue
 from service.queues.memory import MemoryQueue
 from service.queues.sqlite.outbox import MAX_CALLBACKS_IN_MEMORY
 from service.queues.sqlite.queue import SqliteQueue
-from tests.conftest import choose_creator, find_broker, until
-from tests.ports.kafka_queues import Member, create_queue_topics, joined
+from tests.conftest import choose_creator, find_broker
+from tests.long.kafka_queues import Member, create_queue_topics, joined
+from tests.waiting import HANG_SECONDS, until
 
 Queue = MemoryQueue | SqliteQueue | KafkaQueue
 
@@ -54,7 +55,14 @@ def make_callback(claim: Claim) -> Callback:
     return Callback(queue_id, "results", "key", sealed, success=True, accepted_unix_seconds=12.5)
 
 
-@pytest.fixture(params=["memory", "sqlite", "kafka-embedded", "kafka-apache"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("kafka-embedded", marks=pytest.mark.long),
+        pytest.param("kafka-apache", marks=pytest.mark.long),
+    ]
+)
 async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queue]:
     """A queue of each kind."""
     if request.param == "memory":
@@ -123,7 +131,7 @@ async def test_claim_waits_for_the_first_request(queue: Queue) -> None:
 
     await put(queue, request)
 
-    assert (await asyncio.wait_for(claiming, 5))[0].request == request
+    assert (await asyncio.wait_for(claiming, HANG_SECONDS))[0].request == request
 
 
 async def test_unclaimed_request_is_as_if_never_claimed(queue: Queue) -> None:
@@ -146,7 +154,7 @@ async def test_retry_counts_attempts_and_carries_what_was_spent(queue: Queue) ->
     spent = Spent(Usage(10, 5, 2, 1, 0.25), 1.5, "model-x", LLMErrorCode.PROVIDER_TIMEOUT, "too slow")
 
     await queue.retry(claim, 0.0, spent)
-    (again,) = await asyncio.wait_for(queue.claim(1), 30)
+    (again,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
 
     assert (again.attempt, again.spent) == (2, spent)
 
@@ -164,7 +172,7 @@ async def test_attempts_survive_a_retry(queue: Queue) -> None:
     (claim,) = await queue.claim(1)
 
     await queue.retry(claim, 0.0, Spent(calls=3, attempts=ATTEMPTS))
-    (again,) = await asyncio.wait_for(queue.claim(1), 30)
+    (again,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
 
     assert again.spent == Spent(calls=3, attempts=ATTEMPTS)
 
@@ -182,7 +190,7 @@ async def test_attempts_survive_a_restart_in_little_space(tmp_path: Path) -> Non
 
     after = SqliteQueue(path)
     await after.open()
-    (again,) = await asyncio.wait_for(after.claim(1), 30)
+    (again,) = await asyncio.wait_for(after.claim(1), HANG_SECONDS)
     await after.close()
 
     assert (again.attempt, again.spent) == (2, Spent(calls=20, attempts=many))
@@ -207,7 +215,7 @@ async def test_row_of_a_version_that_noted_no_attempts_is_read(tmp_path: Path) -
 
     after = SqliteQueue(path)
     await after.open()
-    (claim,) = await asyncio.wait_for(after.claim(1), 30)
+    (claim,) = await asyncio.wait_for(after.claim(1), HANG_SECONDS)
     await after.close()
 
     code = LLMErrorCode.PROVIDER_TIMEOUT
@@ -301,7 +309,7 @@ async def test_doubtful_callback_is_not_handed_out(queue: Queue) -> None:
         outbox.doubt(entry)
     assert (list(await outbox.take(9)), outbox.depth()) == ([], 3)
 
-    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), 30)
+    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), HANG_SECONDS)
     await outbox.settle(topic, doubts, {event_id_of(entries[1])})
     left = await outbox.take(9)
 
@@ -323,7 +331,7 @@ async def test_position_of_a_topic_stands_still_while_a_callback_is_in_doubt(que
     outbox.doubt(second)
     await outbox.delivered([third], {"results": {0: 9}})
     assert outbox.written_until("results") == {0: 5, 1: 7}
-    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), 30)
+    topic, doubts = await asyncio.wait_for(outbox.take_doubtful(), HANG_SECONDS)
     await outbox.settle(topic, doubts, {event_id_of(second)})
     await outbox.delivered([], {"results": {0: 10}})
 
@@ -378,7 +386,7 @@ async def test_more_callbacks_than_fit_in_memory_all_come_out(queue: Queue) -> N
     await asyncio.gather(*(queue.complete(claim, expected[claim.request.queue_id]) for claim in claims))
 
     taken = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(taken) < count:
             taken.extend(await queue.outbox.take(700))
             await asyncio.sleep(0)  # what is to be taken may have to be read first
@@ -393,7 +401,7 @@ async def test_waiting_request_can_be_claimed_to_cancel_it(queue: Queue) -> None
     await put(queue, first)
     await put(queue, unwanted)
 
-    claim = await asyncio.wait_for(queue.claim_cancelled(unwanted.queue_id), 30)
+    claim = await asyncio.wait_for(queue.claim_cancelled(unwanted.queue_id), HANG_SECONDS)
 
     assert claim is not None
     assert (claim.request, claim.attempt) == (unwanted, 0)
@@ -411,7 +419,7 @@ async def test_resting_request_can_be_claimed_to_cancel_it(queue: Queue) -> None
     spent = Spent(Usage(10, 5, 0, 0, 0.25), 1.5, "model-x", LLMErrorCode.PROVIDER_TIMEOUT, "slow", 1)
     await queue.retry(claim, 3600.0, spent)
 
-    again = await asyncio.wait_for(queue.claim_cancelled(claim.request.queue_id), 30)
+    again = await asyncio.wait_for(queue.claim_cancelled(claim.request.queue_id), HANG_SECONDS)
 
     assert again is not None
     assert (again.attempt, again.spent) == (1, spent)
@@ -429,7 +437,7 @@ async def test_request_that_is_worked_on_is_claimed_when_it_is_given_back(queue:
     assert not cancelling.done()
 
     await queue.retry(claim, 3600.0, Spent(calls=1))
-    again = await asyncio.wait_for(cancelling, 5)
+    again = await asyncio.wait_for(cancelling, HANG_SECONDS)
 
     assert again is not None
     assert again.request == claim.request
@@ -444,7 +452,7 @@ async def test_unclaimed_request_is_claimed_to_cancel_it(queue: Queue) -> None:
 
     await queue.unclaim(claim)
 
-    assert (await asyncio.wait_for(cancelling, 5)) is not None
+    assert (await asyncio.wait_for(cancelling, HANG_SECONDS)) is not None
 
 
 async def test_request_that_is_answered_first_is_not_cancelled(queue: Queue) -> None:
@@ -456,7 +464,7 @@ async def test_request_that_is_answered_first_is_not_cancelled(queue: Queue) -> 
 
     await queue.complete(claim, make_callback(claim))
 
-    assert await asyncio.wait_for(cancelling, 5) is None
+    assert await asyncio.wait_for(cancelling, HANG_SECONDS) is None
 
 
 async def test_holds_tells_whose_a_request_is(queue: Queue) -> None:
@@ -488,7 +496,7 @@ async def test_file_of_the_version_before_is_taken_up_whole(tmp_path: Path) -> N
 
     after = SqliteQueue(path)
     await after.open()
-    claim = await asyncio.wait_for(after.claim_cancelled(request.queue_id), 30)
+    claim = await asyncio.wait_for(after.claim_cancelled(request.queue_id), HANG_SECONDS)
     spent_usd = await after.spent_usd(date(2026, 3, 14))
     await after.close()
 
@@ -504,7 +512,7 @@ async def test_journal_tells_what_was_called_back(queue: Queue) -> None:
     for claim in claims:
         await queue.complete(claim, make_callback(claim))
     entries = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(entries) < 2:
             entries += await queue.outbox.take(10)
             await asyncio.sleep(0)
@@ -578,7 +586,7 @@ async def test_charges_are_added_up_by_caller_provider_and_model(queue: Queue) -
     attempt = AttemptRecord(1, 0.1, LLMProviderType.OPENAI)
     first = Spent(Usage(10, 2, 0, 0, 0.25), model="model-x", calls=1, attempts=(attempt,))
     await queue.retry(claims[0], 0.0, first)
-    (again,) = await asyncio.wait_for(queue.claim(1), 30)
+    (again,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
     for claim in (again, *claims[1:]):
         await queue.complete(claim, replace(make_callback(claim), spent=claim.spent + first))
 
@@ -607,7 +615,7 @@ async def peek_all(queue: Queue, count: int) -> list[tuple[str, SealedEnvelope]]
         entries = await queue.usage.peek(10)
         return len(entries) >= count
 
-    await until(are_there, limit_seconds=20, what="usage events")
+    await until(are_there, what="usage events")
     return sorted(((each.key, each.sealed) for each in entries), key=lambda each: each[1].value)
 
 
@@ -656,4 +664,4 @@ async def test_usage_events_are_counted_though_none_can_be_told(queue: Queue) ->
         assert len(await queue.usage.peek(1)) == 1
         return queue.usage.depth() == 4
 
-    await until(are_counted, limit_seconds=10, what="the count of what waits")
+    await until(are_counted, what="the count of what waits")

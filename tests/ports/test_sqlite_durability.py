@@ -22,6 +22,7 @@ from service.core.records import Callback, Receipt
 from service.queues.sqlite.file import SCHEMA_VERSION, SqliteFile, Statement
 from service.queues.sqlite.queue import SqliteQueue
 from tests.ports.schema_1 import write_schema_1
+from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(
     await queue.open()
     claims = await queue.claim(5)
     # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
-    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), 30)
+    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), HANG_SECONDS)
     start = queue.outbox.written_until("t")
     await queue.outbox.settle(topic, doubts, ())
     (entry,) = await queue.outbox.take(5)
@@ -386,7 +387,7 @@ async def test_cancelled_claim_gives_its_requests_back(
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
-    (claim,) = await asyncio.wait_for(queue.claim(1), 30)
+    (claim,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
     await queue.close()
 
     assert (claim.request, claim.attempt) == (request, 1)

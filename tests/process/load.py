@@ -24,12 +24,12 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from service.providers.transport import open_transport
 from simulator.load.ledger import Accepted, Fact, Ledger, LedgerReport, Received, Rejected, Verdict
+from tests.waiting import HANG_SECONDS
 
 PATH = "/api/v1/comparison"
 FIRST_WAIT_SECONDS = 0.03
 LONGEST_WAIT_SECONDS = 0.4
 LOOK_AGAIN_SECONDS = 0.02
-BROKER_ANSWER_SECONDS = 10.0
 CONSUME_SECONDS = 0.05
 
 
@@ -109,8 +109,8 @@ class Load:
         *,
         per_second: float,
         resend_refused: bool = True,
-        give_up_after_seconds: float = 60.0,
-        attempt_limit_seconds: float = 10.0,
+        give_up_after_seconds: float = HANG_SECONDS,
+        attempt_limit_seconds: float = HANG_SECONDS,
         retry_after_scale: float = 0.05,
         repeat_every: int = 0,
         one_queue: bool = False,
@@ -128,7 +128,9 @@ class Load:
         self._repeat_every = repeat_every
         self._one_queue = one_queue
         self._token = token
-        self._transport = open_transport(max_connections=max_connections, connection_wait_seconds=60)
+        self._transport = open_transport(
+            max_connections=max_connections, connection_wait_seconds=HANG_SECONDS
+        )
         self._run = uuid4().hex
         self._numbers = itertools.count(1)
         self._random = random.Random(self._run)
@@ -196,12 +198,12 @@ class Load:
             self._offered_one.clear()
             await self._offered_one.wait()
 
-    async def resolve(self, limit_seconds: float) -> None:
-        """Waits until every request handed in is accepted, refused or given up; fails at the limit."""
+    async def resolve(self) -> None:
+        """Waits until every request handed in is accepted, refused or given up."""
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=limit_seconds)
+            await asyncio.wait(self._under_way, timeout=HANG_SECONDS)
         assert not self._under_way, (
-            f"{len(self._under_way)} requests have no answer after {limit_seconds} s; "
+            f"{len(self._under_way)} requests have no answer after {HANG_SECONDS} s; "
             f"ends so far: {dict(self.ends())}"
         )
 
@@ -358,30 +360,30 @@ class TopicWatch:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(BROKER_ANSWER_SECONDS + 5)
+        self._thread.join(HANG_SECONDS + 5)
 
-    async def until_called_back(self, *, limit_seconds: float, quiet_seconds: float = 0.5) -> None:
+    async def until_called_back(self, *, quiet_seconds: float = 0.5) -> None:
         """Waits until every accepted request has a callback and nothing has come for `quiet_seconds`."""
 
         def complete() -> bool:
             return not self._ledger.outstanding and time.monotonic() - self.last_record_at >= quiet_seconds
 
-        await self._wait(complete, limit_seconds)
+        await self._wait(complete)
         await self.read_to_end()
 
-    async def read_to_end(self, limit_seconds: float = 15.0) -> None:
+    async def read_to_end(self) -> None:
         """Waits until everything is read that stands on the topics at this moment."""
         self._wanted_reading += 1
         wanted = self._wanted_reading
-        await self._wait(lambda: self._done_reading >= wanted, limit_seconds)
+        await self._wait(lambda: self._done_reading >= wanted)
 
-    async def _wait(self, is_so: Callable[[], bool], limit_seconds: float) -> None:
-        deadline = time.monotonic() + limit_seconds
+    async def _wait(self, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + HANG_SECONDS
         while not is_so():
             assert self._problem is None, self._problem
             missing = self._ledger.outstanding
             assert time.monotonic() < deadline, (
-                f"{missing} accepted requests have no callback after {limit_seconds:g} s; "
+                f"{missing} accepted requests have no callback after {HANG_SECONDS:g} s; "
                 f"{self.records} records were read"
             )
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -410,7 +412,7 @@ class TopicWatch:
             consumer.close()
 
     def _assign(self, consumer: Consumer) -> None:
-        known = consumer.list_topics(timeout=BROKER_ANSWER_SECONDS).topics
+        known = consumer.list_topics(timeout=HANG_SECONDS).topics
         consumer.assign(
             [
                 TopicPartition(name, partition, 0)
@@ -424,7 +426,7 @@ class TopicWatch:
         # Over a connection of its own: behind a fetch that waits, each question would wait too.
         asked = self._admin.list_offsets(
             {place: OffsetSpec.latest() for place in consumer.assignment()},
-            request_timeout=BROKER_ANSWER_SECONDS,
+            request_timeout=HANG_SECONDS,
         )
         ends = {(place.topic, place.partition): answer.result().offset for place, answer in asked.items()}
         while not self._stop.is_set() and any(

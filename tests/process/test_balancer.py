@@ -4,13 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
-import pytest
-
 from simulator.balancer import Balancer
-from tests.conftest import WaitUntil
-
-pytestmark = pytest.mark.process
+from tests.waiting import open_client, until
 
 
 class Replica:
@@ -73,7 +68,7 @@ async def ask(balancer: Balancer, count: int) -> list[str]:
     """Which replica answered each of so many new connections."""
     names = []
     for _ in range(count):
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with open_client() as client:
             names.append((await client.get(balancer.url)).text)
     return names
 
@@ -86,7 +81,7 @@ async def test_connections_go_round() -> None:
     assert {name: names.count(name) for name in "abc"} == {"a": 3, "b": 3, "c": 3}
 
 
-async def test_who_is_not_ready_is_passed_over_and_comes_back(wait_until: WaitUntil) -> None:
+async def test_who_is_not_ready_is_passed_over_and_comes_back() -> None:
     """A replica that drains gets no new connection, until it is ready again."""
     async with balanced("a", "b") as (balancer, replicas):
         replicas["a"].ready = False
@@ -94,13 +89,13 @@ async def test_who_is_not_ready_is_passed_over_and_comes_back(wait_until: WaitUn
         async def answer_alone() -> bool:
             return set(await ask(balancer, 4)) == {"b"}
 
-        await wait_until(answer_alone, what="passing a over")
+        await until(answer_alone, what="passing a over")
         replicas["a"].ready = True
 
         async def answer_both() -> bool:
             return set(await ask(balancer, 4)) == {"a", "b"}
 
-        await wait_until(answer_both, what="a's return")
+        await until(answer_both, what="a's return")
 
 
 async def test_who_is_gone_is_passed_over_at_once() -> None:
@@ -111,23 +106,26 @@ async def test_who_is_gone_is_passed_over_at_once() -> None:
         assert set(await ask(balancer, 4)) == {"b"}
 
 
-async def test_where_nobody_is_ready_it_says_so(wait_until: WaitUntil) -> None:
+async def test_where_nobody_is_ready_it_says_so() -> None:
     """503 in the service's own form."""
     async with balanced("a") as (balancer, replicas):
         replicas["a"].ready = False
 
         async def is_refused() -> bool:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with open_client() as client:
                 answer = await client.get(balancer.url)
             return answer.status_code == 503 and answer.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
 
-        await wait_until(is_refused, what="a refusal")
+        await until(is_refused, what="a refusal")
 
 
 async def test_large_bodies_arrive_whole() -> None:
     """What comes before a replica was found is kept, and nothing is lost on the way."""
     body = bytes(range(256)) * 20_000
-    async with balanced("a") as (balancer, _), httpx.AsyncClient(trust_env=False, timeout=20) as client:
+    async with (
+        balanced("a") as (balancer, _),
+        open_client() as client,
+    ):
         answer = await client.post(balancer.url, content=body)
 
     assert answer.content == b"a" + body

@@ -24,11 +24,8 @@ from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedEr
 from simulator.broker.control import BrokerControl, find_control
 from simulator.broker.errors import ControlError
 from simulator.broker.topic import TopicSpec
+from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.process
-
-START_TIMEOUT_SECONDS = 15.0
-ANSWER_TIMEOUT_SECONDS = 10.0
 TOPIC = "comparisons"
 
 
@@ -60,7 +57,7 @@ class RunningBroker:
 
     async def wait(self) -> int:
         """Its exit code, once it has ended by itself."""
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             return await self.process.wait()
 
 
@@ -87,7 +84,7 @@ async def running_broker(*arguments: str, soft_file_limit: int | None = None) ->
     process = await launch(*arguments, soft_file_limit=soft_file_limit)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(START_TIMEOUT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             ready = json.loads(await process.stdout.readline())
         assert (ready["ready"], ready["pid"]) == (True, process.pid)
         yield RunningBroker(process, ready["bootstrap_servers"], Path(ready["control"]))
@@ -116,10 +113,10 @@ async def producing(broker: RunningBroker) -> AsyncIterator[AIOKafkaProducer]:
     )
     await producer.start()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             yield producer
     finally:
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             await producer.stop()
 
 
@@ -139,7 +136,7 @@ async def consuming(broker: RunningBroker, group: str | None = None) -> AsyncIte
     )
     await consumer.start()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             yield consumer
     finally:
         await consumer.stop()
@@ -199,11 +196,11 @@ def exchange_by_librdkafka(bootstrap_servers: str) -> bytes | None:
     """Produce one record and read it back, with confluent-kafka."""
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True})
     producer.produce(TOPIC, b"foreign", partition=2)
-    assert producer.flush(ANSWER_TIMEOUT_SECONDS) == 0
+    assert producer.flush(HANG_SECONDS) == 0
     consumer = confluent_kafka.Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "foreign"})
     try:
         consumer.assign([confluent_kafka.TopicPartition(TOPIC, 2, 0)])
-        record = consumer.poll(ANSWER_TIMEOUT_SECONDS)
+        record = consumer.poll(HANG_SECONDS)
         assert record is not None
         return record.value()
     finally:
@@ -416,7 +413,7 @@ async def test_it_ends_when_its_parent_is_gone() -> None:
 async def test_watching_a_parent_without_a_pipe_to_it_is_refused() -> None:
     """Where no end can ever be seen the broker does not start, instead of outliving its parent."""
     process = await launch("--exit-with-parent", stdin=asyncio.subprocess.DEVNULL)
-    async with asyncio.timeout(START_TIMEOUT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         _, complaint = await process.communicate()
     assert (process.returncode, complaint.count(b"\n")) == (1, 1)
     assert b"--exit-with-parent needs standard input to be a pipe" in complaint
@@ -432,7 +429,7 @@ async def test_without_being_asked_to_it_outlives_its_standard_input(broker: Run
 async def expect_failure(*arguments: str) -> tuple[int | None, str]:
     """The exit code and the complaint of a broker that cannot start."""
     process = await launch(*arguments)
-    async with asyncio.timeout(START_TIMEOUT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         output, complaint = await process.communicate()
     assert output == b""
     return process.returncode, complaint.decode()
@@ -510,7 +507,7 @@ async def test_a_crowd_of_clients_is_carried_at_once() -> None:
 
     everybody_answered: list[bytes] = []
     whole_crowd = asyncio.Event()
-    async with running_broker(soft_file_limit=100) as broker, asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+    async with running_broker(soft_file_limit=100) as broker, asyncio.timeout(HANG_SECONDS):
         asking = [asyncio.create_task(ask(int(broker.port))) for _ in range(crowd)]
         while (await broker.control.status()).connections < crowd or len(everybody_answered) < crowd:
             assert not any(each.done() for each in asking)

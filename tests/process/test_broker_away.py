@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.load.ledger import LedgerReport, Verdict
 from tests.process.load import Load, SharedLedger, TopicWatch
+from tests.waiting import open_client, until
 
 PARTITIONS = 12
 RECOVER_LIMIT_SECONDS = 30.0
@@ -44,14 +44,14 @@ class Line:
     async def finish(self, load: Load, watch: TopicWatch) -> LedgerReport:
         """Stops offering, waits until everything accepted is called back, and judges."""
         load.stop_offering()
-        await load.resolve(RECOVER_LIMIT_SECONDS)
-        await watch.until_called_back(limit_seconds=RECOVER_LIMIT_SECONDS)
+        await load.resolve()
+        await watch.until_called_back()
         load.check()
         return self.ledger.report()
 
     async def snapshot(self) -> dict[str, Any]:
         """The live figures."""
-        async with httpx.AsyncClient(base_url=self.service.ready["url"], trust_env=False) as client:
+        async with open_client(self.service.ready["url"]) as client:
             return dict((await client.get("/admin/v1/snapshot")).json())
 
     def resident_bytes(self) -> int:
@@ -106,17 +106,29 @@ async def wait(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-@pytest.mark.process
-@pytest.mark.timeout(400)
-async def test_outage_with_room_in_the_queue_is_ridden_out(
-    make_line: MakeLine, request: pytest.FixtureRequest
-) -> None:
-    """The broker away under load: acceptance goes on, memory stays, and all is delivered soon after.
+async def test_outage_with_room_in_the_queue_is_ridden_out(make_line: MakeLine) -> None:
+    """While the broker is away requests are accepted; when it is back their callbacks are delivered once."""
+    line = await make_line()
+    async with line.loaded(60) as (load, watch):
+        await until(lambda: watch.records >= 20, what="callbacks before the outage")
+        await line.control.down()
+        went_down = load.accepted
+        await until(lambda: load.accepted >= went_down + 100, what="acceptance during the outage")
+        during = await line.snapshot()
+        await line.control.up()
+        report = await line.finish(load, watch)
+    assert load.ends().keys() == {"acked"}
+    assert during["queue"]["depth"] + during["in_flight"] + during["outbox"]["depth"] >= 100
+    assert (report.missing, report.conflicting, report.orphan, report.corrupt) == (0, 0, 0, 0)
+    assert (await line.snapshot())["outbox"] == {"depth": 0, "parked": 0}
 
-    With `--full`: two minutes away at 300 requests a second.
-    """
-    full = request.config.getoption("--full")
-    away_seconds, per_second, before_seconds = (120.0, 300.0, 20.0) if full else (13.0, 50.0, 5.0)
+
+@pytest.mark.long
+async def test_outage_of_two_minutes_leaves_memory_and_acceptance_as_they_were(
+    make_line: MakeLine, record_figures: Callable[[str], None]
+) -> None:
+    """Two minutes without the broker at 300 requests a second; all is delivered soon after its return."""
+    away_seconds, per_second, before_seconds = 120.0, 300.0, 20.0
     line = await make_line(QUEUE_MAX_SIZE="60000")
     async with line.loaded(per_second) as (load, watch):
         await wait(before_seconds)
@@ -135,8 +147,8 @@ async def test_outage_with_room_in_the_queue_is_ridden_out(
     outage = load.accept_seconds(went_down, came_up)
     grown = line.resident_bytes() - memory_before
     after = await line.snapshot()
-    print(
-        f"\naway {away_seconds:g} s at {per_second:g}/s: accepted {report.accepted}, "
+    record_figures(
+        f"away {away_seconds:g} s at {per_second:g}/s: accepted {report.accepted}, "
         f"missing {report.missing}, identical copies {report.identical}, "
         f"conflicting {report.conflicting}; accept p99 before "
         f"{p99(before) * 1e3:.1f} ms, during {p99(outage) * 1e3:.1f} ms; outbox {during['outbox']['depth']}; "
@@ -153,20 +165,16 @@ async def test_outage_with_room_in_the_queue_is_ridden_out(
     assert (after["outbox"]["depth"], after["outbox"]["parked"]) == (0, 0)
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
-async def test_outage_beyond_the_limit_is_refused_at_the_door(make_line: MakeLine, wait_until: Any) -> None:
+async def test_outage_beyond_the_limit_is_refused_at_the_door(make_line: MakeLine) -> None:
     """Callbacks that wait count against the queue's limit: then 503 with Retry-After, and no loss."""
     line = await make_line(QUEUE_MAX_SIZE="150")
     async with line.loaded(60, resend_refused=False) as (load, watch):
-        await wait_until(lambda: watch.records >= 20, limit_seconds=20, what="callbacks before the outage")
+        await until(lambda: watch.records >= 20, what="callbacks before the outage")
         await line.control.down()
-        await wait_until(lambda: "503 LLM_QUEUE_FULL" in load.ends(), limit_seconds=30, what="a full queue")
+        await until(lambda: "503 LLM_QUEUE_FULL" in load.ends(), what="a full queue")
         held = await line.snapshot()
         await line.control.up()
-        await wait_until(
-            lambda: load.attempts[-1].status == 202, limit_seconds=30, what="acceptance after the return"
-        )
+        await until(lambda: load.attempts[-1].status == 202, what="acceptance after the return")
         report = await line.finish(load, watch)
     assert load.ends().keys() == {"acked", "503 LLM_QUEUE_FULL"}
     assert held["queue"]["depth"] + held["in_flight"] + held["outbox"]["depth"] >= 149
@@ -216,22 +224,20 @@ ANSWERS_ARE_LOST = {cut_connections, lose_answers, flap}
 """Faults after which the broker itself cannot tell a repetition (the embedded one checks no sequences)."""
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "fault",
     [make_slow, cut_connections, lose_answers, refuse_for_a_while, confuse_sequences, flap],
     ids=lambda fault: fault.__name__,
 )
 async def test_broker_in_trouble_loses_and_changes_nothing(
-    make_line: MakeLine, wait_until: Any, fault: Callable[[BrokerControl], Any]
+    make_line: MakeLine, fault: Callable[[BrokerControl], Any]
 ) -> None:
     """Whatever the broker does under load: each accepted request has one answer; only the wire repeats it."""
     line = await make_line(topics=2)
     async with line.loaded(60) as (load, watch):
-        await wait_until(lambda: watch.records >= 20, limit_seconds=20, what="callbacks before the fault")
+        await until(lambda: watch.records >= 20, what="callbacks before the fault")
         await fault(line.control)
-        await wait_until(lambda: load.accepted >= 400, limit_seconds=30, what="400 accepted requests")
+        await until(lambda: load.accepted >= 400, what="400 accepted requests")
         await line.control.slow(0)
         report = await line.finish(load, watch)
     assert load.ends().keys() == {"acked"}
@@ -240,10 +246,8 @@ async def test_broker_in_trouble_loses_and_changes_nothing(
     assert (await line.snapshot())["outbox"] == {"depth": 0, "parked": 0}
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
 async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sent_again(
-    make_line: MakeLine, wait_until: Any
+    make_line: MakeLine,
 ) -> None:
     """A topic that disappears: its callbacks are parked with the reason, the others flow, resend delivers."""
     # The intake refuses a topic as soon as it is known to be gone: only what was accepted before meets the
@@ -251,37 +255,36 @@ async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sen
     line = await make_line(topics=2, latency_p50_ms=1000)
     gone, good = line.topics
     async with line.loaded(40, resend_refused=False) as (load, watch):
-        await wait_until(lambda: watch.records >= 20, limit_seconds=20, what="callbacks before the fault")
+        await until(lambda: watch.records >= 20, what="callbacks before the fault")
         await line.control.topic_error(gone, "UNKNOWN_TOPIC_OR_PARTITION")
 
         async def some_are_parked() -> bool:
             return bool((await line.snapshot())["outbox"]["parked"] >= 1)
 
-        await wait_until(some_are_parked, limit_seconds=40, what="a parked callback")
+        await until(some_are_parked, what="a parked callback")
         good_before = [end for place, end in watch.topic_ends.items() if place[0] == good]
-        await wait_until(
+        await until(
             lambda: (
                 sum(end for place, end in watch.topic_ends.items() if place[0] == good)
                 >= sum(good_before) + 40
             ),
-            limit_seconds=20,
             what="callbacks of the other topic",
         )
         load.stop_offering()
-        await load.resolve(20)
+        await load.resolve()
 
         async def nothing_is_on_its_way() -> bool:
             now = await line.snapshot()
             return not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
 
-        await wait_until(nothing_is_on_its_way, limit_seconds=40, what="every callback sent or parked")
+        await until(nothing_is_on_its_way, what="every callback sent or parked")
         parked = (await line.snapshot())["outbox"]["parked"]
         await line.control.topic_error(gone, None)
         url = line.service.ready["url"]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with open_client(url) as client:
             listed = (await client.get("/admin/v1/undelivered")).json()
             resent = await client.post("/admin/v1/undelivered/resend", json={"all": True})
-        await watch.until_called_back(limit_seconds=40)
+        await watch.until_called_back()
         report = line.ledger.report()
     assert listed["total"] == parked
     assert {item["reason"] for item in listed["items"]} == {"UNKNOWN_TOPIC_OR_PARTITION"}
@@ -292,13 +295,11 @@ async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sen
     assert (await line.snapshot())["outbox"] == {"depth": 0, "parked": 0}
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
-async def test_start_while_the_broker_is_away(make_line: MakeLine, wait_until: Any) -> None:
+async def test_start_while_the_broker_is_away(make_line: MakeLine) -> None:
     """A service that starts without a broker is ready, refuses what it cannot know, and then catches up."""
     line = await make_line(broker_up=False)
     await line.control.up()
     async with line.loaded(20) as (load, watch):
-        await wait_until(lambda: load.accepted >= 40, limit_seconds=30, what="acceptance")
+        await until(lambda: load.accepted >= 40, what="acceptance")
         report = await line.finish(load, watch)
     assert (report.missing, report.duplicate, report.corrupt) == (0, 0, 0)

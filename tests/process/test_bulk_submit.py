@@ -1,29 +1,22 @@
-"""`llmctl submit --file --receipts` is killed again and again: every line is called back, and none twice.
-
-With `--full` 5,000 lines and five kills.
-"""
+"""`llmctl submit --file --receipts` is killed again and again: every line is called back, and none twice."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Child, Launcher
+from tests.waiting import HANG_SECONDS, open_client, until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
-
-WaitUntil = Callable[..., Awaitable[None]]
-RUN_LIMIT_SECONDS = 300.0
 FEW_LINES = 1000
 PARTITIONS = 6
 
@@ -92,7 +85,7 @@ class Bulk:
     def finish(self) -> tuple[int, str]:
         """Waits for its end; the exit code and what was said."""
         assert self._running is not None
-        _, err = self._running.communicate(timeout=RUN_LIMIT_SECONDS)
+        _, err = self._running.communicate(timeout=HANG_SECONDS)
         return self._running.returncode, err.decode()
 
     def count(self) -> int:
@@ -135,15 +128,15 @@ def read_everything(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
     return [json.loads(record.value())["data"] for record in records]
 
 
-async def until_idle(url: str, wait_until: WaitUntil, lines: int) -> None:
+async def until_idle(url: str, lines: int) -> None:
     """Until the service has nothing left to do: what is on the topic then is all that there ever will be."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+    async with open_client(url) as client:
 
         async def is_idle() -> bool:
             now = (await client.get("/admin/v1/snapshot")).json()
             return not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
 
-        await wait_until(is_idle, limit_seconds=60 + lines / 20, what="the service is idle")
+        await until(is_idle, what="the service is idle")
 
 
 def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
@@ -156,17 +149,18 @@ def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
     assert {each["line"]: each["queue_id"] for each in receipts} == called_back
 
 
+@pytest.mark.parametrize(("lines", "kills"), [(120, 2), pytest.param(5000, 5, marks=pytest.mark.long)])
 async def test_a_bulk_run_survives_kills(
     launcher: Launcher,
     settings: dict[str, str],
     embedded_broker: Child,
     topic: str,
     make_bulk: Callable[[int], Bulk],
-    wait_until: WaitUntil,
-    request: pytest.FixtureRequest,
+    lines: int,
+    kills: int,
+    record_figures: Callable[[str], None],
 ) -> None:
     """SIGKILL before the first receipt and at moments all along the way; the same command goes on."""
-    lines, kills = (5000, 5) if request.config.getoption("--full") else (300, 3)
     service = launcher.start("service", env=settings)
     url = service.ready["url"]
     bulk = make_bulk(lines)
@@ -176,9 +170,8 @@ async def test_a_bulk_run_survives_kills(
         bulk.start(url)
         # The first as soon as the batch is remembered, the others after a share of the lines that differs.
         least = kill * lines // kills - 7 * kill
-        await wait_until(
+        await until(
             lambda least=least: bulk.batch_file.exists() and bulk.count() >= least,
-            limit_seconds=RUN_LIMIT_SECONDS,
             what=f"{least} receipts",
         )
         assert bulk.kill(), "the run had ended before it was killed"
@@ -188,10 +181,10 @@ async def test_a_bulk_run_survives_kills(
     assert code == 0, said
     assert f"{stood[-1]} of {lines} requests stand in" in said
     seconds = time.monotonic() - began
-    await until_idle(url, wait_until, lines)
+    await until_idle(url, lines)
     callbacks = read_everything(embedded_broker.ready["bootstrap_servers"], topic)
-    print(
-        f"\n{lines} lines, killed {kills} times at {stood} receipts: {len(bulk.read())} receipts, "
+    record_figures(
+        f"{lines} lines, killed {kills} times at {stood} receipts: {len(bulk.read())} receipts, "
         f"{len(callbacks)} callbacks, {len(callbacks) - len({each['request_id'] for each in callbacks})} "
         f"twice, {seconds:.1f} s"
     )
@@ -206,7 +199,6 @@ async def test_a_bulk_run_waits_for_a_service_that_is_deployed(
     embedded_broker: Child,
     topic: str,
     make_bulk: Callable[[int], Bulk],
-    wait_until: WaitUntil,
 ) -> None:
     """The service is stopped under it, and then killed, and started anew each time: the run goes on."""
     service = launcher.start("service", env=settings)
@@ -214,13 +206,13 @@ async def test_a_bulk_run_waits_for_a_service_that_is_deployed(
     bulk = make_bulk(300)
     bulk.start(url)
     again = {**settings, "LLM_PROVIDER_SERVICE_PORT": url.rpartition(":")[2]}
-    await wait_until(lambda: bulk.count() >= 60, limit_seconds=30, what="60 receipts")
+    await until(lambda: bulk.count() >= 60, what="60 receipts")
     assert service.stop() == 0
     service = launcher.start("service", env=again)
-    await wait_until(lambda: bulk.count() >= 160, limit_seconds=30, what="160 receipts")
+    await until(lambda: bulk.count() >= 160, what="160 receipts")
     service.kill()
     launcher.start("service", env=again)
     code, said = bulk.finish()
     assert (code, said) == (0, "")
-    await until_idle(url, wait_until, bulk.lines)
+    await until_idle(url, bulk.lines)
     check(bulk, read_everything(embedded_broker.ready["bootstrap_servers"], topic))

@@ -10,14 +10,12 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.conftest import ROOT, Child, Launcher, until
+from tests.conftest import ROOT, Child, Launcher
 from tests.process.load import SharedLedger, TopicWatch
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+from tests.waiting import HANG_SECONDS, open_client, until
 
 PATH = "/api/v1/comparison"
 ESSAY, PROMPT, SYSTEM, ANSWER = (f"CANARY-{kind}-4711" for kind in ("essay", "prompt", "system", "answer"))
@@ -88,7 +86,7 @@ async def test_no_marked_text_stands_where_it_must_not(
     service = await asyncio.to_thread(launcher.start, "service", env={**environment, **proxies})
     url, ledger = service.ready["url"], SharedLedger()
     seen: dict[str, str] = {}
-    async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+    async with open_client(url) as client:
         caller = {"Authorization": f"Bearer {TOKEN}"}
         operator = {"Authorization": f"Bearer {ADMIN}"}
         body = {
@@ -101,7 +99,7 @@ async def test_no_marked_text_stands_where_it_must_not(
         with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
             for _ in range(15):
                 assert (await client.post(PATH, json=body, headers=caller)).status_code == 202
-            await until(lambda: watch.records == 15, limit_seconds=60, what="callbacks")
+            await until(lambda: watch.records == 15, what="callbacks")
         for number, wrong in enumerate(
             (
                 {**body, "priority": ESSAY},
@@ -137,7 +135,7 @@ async def test_no_marked_text_stands_where_it_must_not(
             },
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=HANG_SECONDS,
             check=False,
         )
         seen[" ".join(words)] = done.stdout + done.stderr

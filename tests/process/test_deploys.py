@@ -22,12 +22,12 @@ import pytest
 
 from service.web.server import QUIET_SECONDS
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.conftest import READY_LIMIT_SECONDS, ROOT, Child, Launcher
+from tests.conftest import ROOT, Child, Launcher
 from tests.process.load import PATH, Load, SharedLedger, TopicWatch
+from tests.waiting import HANG_SECONDS, open_client, until
 
-RESTARTS, RESTARTS_IN_FULL = 5, 20
+RESTARTS = pytest.mark.parametrize("restarts", [2, pytest.param(20, marks=pytest.mark.long)])
 OFFERED_PER_SECOND = 50
-SOCKET_LIMIT_SECONDS = 20.0
 HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -136,7 +136,7 @@ def start_on() -> Iterator[StartOn]:
 def end(process: subprocess.Popen[str]) -> None:
     """Ends a process that may have ended, and lets go of its pipes."""
     process.kill()
-    process.wait(READY_LIMIT_SECONDS)
+    process.wait(HANG_SECONDS)
     for stream in (process.stdin, process.stdout):
         assert stream is not None
         stream.close()
@@ -164,7 +164,7 @@ def compose(topic: str) -> bytes:
 def connect(child: Child) -> socket.socket:
     """A TCP connection to a service."""
     url = httpx.URL(child.ready["url"])
-    return socket.create_connection((url.host, url.port or 0), SOCKET_LIMIT_SECONDS)
+    return socket.create_connection((url.host, url.port or 0), HANG_SECONDS)
 
 
 def read_to_end(connection: socket.socket) -> bytes:
@@ -180,7 +180,7 @@ def events_of(child: Child) -> list[str]:
     return [line["event"] for line in child.read_log()]
 
 
-async def wait_for_event(child: Child, begins: str, wait_until: Any) -> dict[str, Any]:
+async def wait_for_event(child: Child, begins: str) -> dict[str, Any]:
     """The first line of the log whose event begins so."""
     found: list[dict[str, Any]] = []
 
@@ -188,7 +188,7 @@ async def wait_for_event(child: Child, begins: str, wait_until: Any) -> dict[str
         found[:] = [line for line in child.read_log() if line["event"].startswith(begins)]
         return bool(found)
 
-    await wait_until(is_told, what=begins)
+    await until(is_told, what=begins)
     return found[0]
 
 
@@ -200,7 +200,7 @@ def without_others(events: Sequence[str], first: str = "stopping") -> list[str]:
 
 async def submit(url: str, topic: str, count: int) -> None:
     """Submits requests at once."""
-    async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+    async with open_client(url) as client:
         responses = await asyncio.gather(*(client.post(PATH, json=make_body(topic)) for _ in range(count)))
     assert {response.status_code for response in responses} == {202}
 
@@ -208,13 +208,12 @@ async def submit(url: str, topic: str, count: int) -> None:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client that keeps its connections where it is let."""
-    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with open_client() as client:
         yield client
 
 
-@pytest.mark.process
 async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
-    deploy: Deploy, topic: str, client: httpx.AsyncClient, wait_until: Any
+    deploy: Deploy, topic: str, client: httpx.AsyncClient
 ) -> None:
     """While started calls finish, readiness and acceptance answer 503 and end their connections."""
     deployment = deploy(LLM_PROVIDER_SERVICE_CONCURRENCY="1")
@@ -226,10 +225,10 @@ async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
         snapshot = (await client.get(f"{service.ready['url']}/admin/v1/snapshot")).json()
         return bool(snapshot["in_flight"] == 1)
 
-    await wait_until(is_one_in_flight, what="the first call")
+    await until(is_one_in_flight, what="the first call")
     with connect(service) as asking, connect(service) as submitting:
         service.process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
+        await until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
         asking.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         submitting.sendall(compose(topic))
         readiness, refused = [
@@ -237,7 +236,7 @@ async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
         ]
     assert service.process.poll() is None
     deployment.provider.process.send_signal(signal.SIGCONT)
-    assert await asyncio.to_thread(service.process.wait, 15) == 0
+    assert await asyncio.to_thread(service.process.wait, HANG_SECONDS) == 0
 
     assert readiness.startswith(b"HTTP/1.1 503 ")
     assert refused.startswith(b"HTTP/1.1 503 ")
@@ -258,18 +257,17 @@ async def test_sigterm_closes_the_door_first_and_tells_its_story_in_order(
     assert {line["event"]: line for line in told}["drained"]["queued"] == 5
 
 
-@pytest.mark.process
 async def test_drain_of_an_operator_and_its_stop_can_be_told_apart_in_the_log(
-    deploy: Deploy, client: httpx.AsyncClient, wait_until: Any
+    deploy: Deploy, client: httpx.AsyncClient
 ) -> None:
     """Who ordered what, and how it ended, in the order in which it happened."""
     service = deploy().start()
     url = service.ready["url"]
     await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 20})
-    await wait_until(lambda: "drain ended" in events_of(service), what="the end of the first drain")
+    await until(lambda: "drain ended" in events_of(service), what="the end of the first drain")
     await client.post(f"{url}/admin/v1/resume")
     await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 20})
-    await wait_until(lambda: events_of(service).count("drain ended") == 2, what="the end of the second")
+    await until(lambda: events_of(service).count("drain ended") == 2, what="the end of the second")
     code = await asyncio.to_thread(service.stop)
 
     drained = ["Starting graceful shutdown - draining in-flight requests", "Graceful shutdown completed"]
@@ -285,9 +283,8 @@ async def test_drain_of_an_operator_and_its_stop_can_be_told_apart_in_the_log(
     ]
 
 
-@pytest.mark.process
 async def test_request_on_an_open_connection_is_answered_after_the_listener_is_closed(
-    deploy: Deploy, topic: str, wait_until: Any
+    deploy: Deploy, topic: str
 ) -> None:
     """A connection made right before the stop whose request comes right after it gets its answer."""
     deployment = deploy()
@@ -297,20 +294,19 @@ async def test_request_on_an_open_connection_is_answered_after_the_listener_is_c
         service = deployment.start()
         with connect(service) as connection:
             service.process.send_signal(signal.SIGTERM)
-            closed = await wait_for_event(service, "listener closed", wait_until)
+            closed = await wait_for_event(service, "listener closed")
             with suppress(OSError):
                 connection.sendall(compose(topic))
             late_seconds = (datetime.now(UTC) - datetime.fromisoformat(closed["timestamp"])).total_seconds()
             with suppress(ConnectionResetError):
                 answer = await asyncio.to_thread(read_to_end, connection)
-            code = await asyncio.to_thread(service.process.wait, 15)
+            code = await asyncio.to_thread(service.process.wait, HANG_SECONDS)
 
     assert code == 0
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nconnection: close\r\n" in answer
 
 
-@pytest.mark.process
 async def test_stop_ends_streams_at_once_and_idle_connections_soon(
     deploy: Deploy, client: httpx.AsyncClient
 ) -> None:
@@ -323,7 +319,7 @@ async def test_stop_ends_streams_at_once_and_idle_connections_soon(
             service.process.send_signal(signal.SIGTERM)
             rest = "".join([chunk async for chunk in chunks])  # an end, not a break
         last = await asyncio.to_thread(read_to_end, idle)
-        code = await asyncio.to_thread(service.process.wait, 15)
+        code = await asyncio.to_thread(service.process.wait, HANG_SECONDS)
 
     log = {line["event"]: line for line in service.read_log()}
     assert (code, last) == (0, b"")
@@ -332,9 +328,8 @@ async def test_stop_ends_streams_at_once_and_idle_connections_soon(
     assert log["connections closed"]["closed_by_us"] >= 1
 
 
-@pytest.mark.process
 async def test_second_sigint_leaves_at_once_and_the_next_start_finishes(
-    deploy: Deploy, topic: str, bootstrap_servers: str, wait_until: Any
+    deploy: Deploy, topic: str, bootstrap_servers: str
 ) -> None:
     """Ctrl-C twice: exit 130 without waiting, and every accepted request is still called back once."""
     deployment = deploy()
@@ -343,16 +338,16 @@ async def test_second_sigint_leaves_at_once_and_the_next_start_finishes(
     deployment.provider.process.send_signal(signal.SIGSTOP)  # nothing that is started can end
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([service.ready["url"]], [topic], ledger, per_second=100) as load:
-            await wait_until(lambda: load.accepted >= 40, what="forty accepted requests")
+            await until(lambda: load.accepted >= 40, what="forty accepted requests")
             load.stop_offering()
-            await load.resolve(20)
+            await load.resolve()
         service.process.send_signal(signal.SIGINT)
-        await wait_until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
+        await until(lambda: any(event.startswith("Starting graceful") for event in events_of(service)))
         code = await asyncio.to_thread(service.stop, signal.SIGINT)
         left = ledger.outstanding
         deployment.provider.process.send_signal(signal.SIGCONT)
         deployment.start()
-        await watch.until_called_back(limit_seconds=30)
+        await watch.until_called_back()
 
     assert code == 130
     assert left >= 40
@@ -361,7 +356,6 @@ async def test_second_sigint_leaves_at_once_and_the_next_start_finishes(
     assert ledger.report().sound
 
 
-@pytest.mark.process
 async def test_connections_wait_in_the_kernel_while_the_process_is_replaced(
     deploy: Deploy, start_on: StartOn, held: socket.socket, topic: str, client: httpx.AsyncClient
 ) -> None:
@@ -374,7 +368,7 @@ async def test_connections_wait_in_the_kernel_while_the_process_is_replaced(
     with connect(first) as connection:
         connection.sendall(compose(topic))
         start_on(deployment, held)
-        connection.settimeout(SOCKET_LIMIT_SECONDS)
+        connection.settimeout(HANG_SECONDS)
         answer = await asyncio.to_thread(connection.recv, 65536)
 
     assert code == 0
@@ -403,7 +397,6 @@ def make_local() -> socket.socket:
     return unused
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("make", "count", "said"),
     [
@@ -424,7 +417,7 @@ def test_wrong_hand_over_stops_the_start_with_one_sentence(
     with make() as given:
         process, log = deploy().spawn(given.fileno(), count)
         try:
-            code = process.wait(READY_LIMIT_SECONDS)
+            code = process.wait(HANG_SECONDS)
         finally:
             end(process)
 
@@ -433,7 +426,6 @@ def test_wrong_hand_over_stops_the_start_with_one_sentence(
     assert said in log.read_text()
 
 
-@pytest.mark.process
 def test_socket_for_another_process_is_left_alone(deploy: Deploy) -> None:
     """LISTEN_FDS that is not meant for this process, as LISTEN_PID says, changes nothing."""
     service = deploy().start(LISTEN_PID="1", LISTEN_FDS="1")
@@ -451,21 +443,14 @@ def assert_nobody_noticed(load: Load, ledger: SharedLedger) -> None:
     load.check()
 
 
-def count_restarts(request: pytest.FixtureRequest) -> int:
-    """How many restarts a test makes."""
-    return RESTARTS_IN_FULL if request.config.getoption("--full") else RESTARTS
-
-
-@pytest.mark.process
-@pytest.mark.timeout(300)
+@RESTARTS
 async def test_restarts_on_a_held_socket_are_a_pause_to_clients(
-    request: pytest.FixtureRequest,
+    restarts: int,
     deploy: Deploy,
     start_on: StartOn,
     held: socket.socket,
     topic: str,
     bootstrap_servers: str,
-    wait_until: Any,
 ) -> None:
     """One instance, restarted again and again under load: nothing is lost, and no connection fails."""
     deployment = deploy()
@@ -475,14 +460,14 @@ async def test_restarts_on_a_held_socket_are_a_pause_to_clients(
         async with Load(
             [service.ready["url"]], [topic], ledger, per_second=OFFERED_PER_SECOND, attempt_limit_seconds=30
         ) as load:
-            for _ in range(count_restarts(request)):
+            for _ in range(restarts):
                 accepted = load.accepted
-                await wait_until(lambda accepted=accepted: load.accepted >= accepted + 20, 20)
+                await until(lambda accepted=accepted: load.accepted >= accepted + 20)
                 assert await asyncio.to_thread(service.stop) == 0
                 service = await asyncio.to_thread(start_on, deployment, held)
             load.stop_offering()
-            await load.resolve(60)
-        await watch.until_called_back(limit_seconds=60)
+            await load.resolve()
+        await watch.until_called_back()
 
     assert_nobody_noticed(load, ledger)
 
@@ -509,15 +494,13 @@ class Balancer:
             return False
 
 
-@pytest.mark.process
-@pytest.mark.timeout(300)
+@RESTARTS
 async def test_rolling_restarts_behind_a_balancer_lose_nothing(
-    request: pytest.FixtureRequest,
+    restarts: int,
     deploy: Deploy,
     topic: str,
     bootstrap_servers: str,
     client: httpx.AsyncClient,
-    wait_until: Any,
 ) -> None:
     """Two instances, drained and restarted in turn under load: nothing is lost, and no connection fails."""
     deployments = [deploy(name) for name in ("one", "two")]
@@ -535,19 +518,19 @@ async def test_rolling_restarts_behind_a_balancer_lose_nothing(
             async def is_gone(url: str) -> bool:
                 return not await is_ready(url)
 
-            for n in range(count_restarts(request)):
+            for n in range(restarts):
                 turn, accepted = n % 2, load.accepted
                 old = balancer.urls[turn]
-                await wait_until(lambda accepted=accepted: load.accepted >= accepted + 20, 20)
+                await until(lambda accepted=accepted: load.accepted >= accepted + 20)
                 ordered = await client.post(f"{old}/admin/v1/drain", json={"timeout_seconds": 30})
                 assert ordered.status_code == 202
-                await wait_until(lambda old=old: is_gone(old), what="the instance out of the balancer")
+                await until(lambda old=old: is_gone(old), what="the instance out of the balancer")
                 assert await asyncio.to_thread(services[turn].stop) == 0
                 services[turn] = await asyncio.to_thread(deployments[turn].start)
                 balancer.urls[turn] = new = services[turn].ready["url"]
-                await wait_until(lambda new=new: is_ready(new), 20, what="the new instance in the balancer")
+                await until(lambda new=new: is_ready(new), "the new instance in the balancer")
             load.stop_offering()
-            await load.resolve(60)
-        await watch.until_called_back(limit_seconds=60)
+            await load.resolve()
+        await watch.until_called_back()
 
     assert_nobody_noticed(load, ledger)

@@ -13,11 +13,9 @@ import httpx
 import pytest
 
 from simulator.essays import load_essays, pairs_path
+from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.process
-
-START_SECONDS = 15
-STOP_SECONDS = 10
+pytestmark = pytest.mark.xdist_group("fake_provider")
 
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
@@ -43,7 +41,7 @@ def run(*arguments: str) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.wait(timeout=STOP_SECONDS)
+    process.wait(timeout=HANG_SECONDS)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
@@ -137,7 +135,7 @@ async def test_the_better_essay_wins_more_often(provider: str) -> None:
 def test_refusals_have_openais_shape(provider: str) -> None:
     """401 without a key, 400 for what is no JSON, 404, 405, and 413 for a body over 4 MiB."""
     key = {"authorization": "Bearer key"}
-    with httpx.Client(base_url=provider, timeout=20) as client:
+    with httpx.Client(base_url=provider, timeout=HANG_SECONDS) as client:
         answers = {
             401: client.post("/chat/completions", json=ask(PAIRS[0])),
             400: client.post("/chat/completions", content=b"{", headers=key),
@@ -161,7 +159,7 @@ def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
     """Exit code 0, nothing on stderr, and the ready line was all it said."""
     process, _ = start()
     process.send_signal(number)
-    out, err = process.communicate(timeout=STOP_SECONDS)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -170,22 +168,22 @@ async def test_calls_under_way_are_answered_when_it_stops(start: Start) -> None:
     process, base_url = start("--latency-p50-ms", "60000")
     requests = [ask(pair) for pair in PAIRS[:10]]
     answering = asyncio.create_task(collect(base_url, requests, concurrency=10))
-    async with asyncio.timeout(STOP_SECONDS), httpx.AsyncClient() as client:
+    async with asyncio.timeout(HANG_SECONDS), httpx.AsyncClient() as client:
         while (await client.get(base_url.removesuffix("/v1") + "/healthz")).json()["in_flight"] < len(
             requests
         ):
             pass
     process.send_signal(signal.SIGTERM)
-    answers = await asyncio.wait_for(answering, STOP_SECONDS)
+    answers = await asyncio.wait_for(answering, HANG_SECONDS)
     assert len(answers) == len(requests)
-    assert await asyncio.to_thread(process.wait, STOP_SECONDS) == 0
+    assert await asyncio.to_thread(process.wait, HANG_SECONDS) == 0
 
 
 def test_it_ends_with_its_parent(start: Start) -> None:
     """The end of standard input is the end of the parent."""
     process, _ = start("--exit-with-parent")
     assert process.poll() is None
-    assert process.communicate(timeout=STOP_SECONDS) == ("", "")
+    assert process.communicate(timeout=HANG_SECONDS) == ("", "")
     assert process.returncode == 0
 
 
@@ -204,7 +202,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = run("--port", str(port))
-        out, err = process.communicate(timeout=START_SECONDS)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert out == ""
     assert err == (
@@ -225,7 +223,7 @@ def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
 def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], complaint: str) -> None:
     """What was wrong is named together with what would be right."""
     process = run(*arguments)
-    out, err = process.communicate(timeout=START_SECONDS)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2
     assert out == ""
     assert complaint in err

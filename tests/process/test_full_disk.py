@@ -14,8 +14,7 @@ from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.load.ledger import Accepted
 from tests.conftest import Child, Launcher
 from tests.process.load import SharedLedger, TopicWatch
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+from tests.waiting import open_client, until
 
 PATH = "/api/v1/comparison"
 DISK_BYTES = 24 * 1024 * 1024
@@ -67,7 +66,7 @@ class Submitter:
     """Hands in large requests and keeps the ledger."""
 
     def __init__(self, url: str, topic: str, ledger: SharedLedger) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+        self._client = open_client(url)
         self._topic = topic
         self._ledger = ledger
         self.accepted = 0
@@ -116,7 +115,7 @@ class Submitter:
 
 
 async def test_a_disk_that_is_nearly_full_refuses_early_and_finishes_what_it_has(
-    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str, wait_until: Any
+    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str
 ) -> None:
     """503 while there is still room to finish what was accepted; when that is done, all is well again."""
     service = await asyncio.to_thread(start_service, launcher, embedded_broker, small_disk, RESERVE_BYTES)
@@ -130,12 +129,12 @@ async def test_a_disk_that_is_nearly_full_refuses_early_and_finishes_what_it_has
         assert refused.status_code == 503
         assert refused.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
         assert "retry-after" in refused.headers
-        await wait_until(_is(submitter.ready, 503), what="not ready")
+        await until(_is(submitter.ready, 503), what="not ready")
         await submitter.release()
-        await watch.until_called_back(limit_seconds=60)
-        await wait_until(_is(submitter.ready, 200), what="ready again", limit_seconds=20)
+        await watch.until_called_back()
+        await until(_is(submitter.ready, 200), what="ready again")
         assert (await submitter.submit()).status_code == 202
-        await watch.until_called_back(limit_seconds=20)
+        await watch.until_called_back()
         await submitter.close()
     report = ledger.report()
     assert report.accepted == submitter.accepted > 50
@@ -143,7 +142,7 @@ async def test_a_disk_that_is_nearly_full_refuses_early_and_finishes_what_it_has
 
 
 async def test_a_disk_that_is_full_loses_nothing(
-    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str, wait_until: Any
+    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str
 ) -> None:
     """Somebody else fills the disk to the last byte: 503 at the door; with room again all is finished."""
     service = await asyncio.to_thread(start_service, launcher, embedded_broker, small_disk, 0)
@@ -170,8 +169,8 @@ async def test_a_disk_that_is_full_loses_nothing(
         async def is_accepted() -> bool:
             return (await submitter.submit()).status_code == 202
 
-        await wait_until(is_accepted, what="room again", limit_seconds=20)
-        await watch.until_called_back(limit_seconds=60)
+        await until(is_accepted, what="room again")
+        await watch.until_called_back()
         await submitter.close()
     report = ledger.report()
     assert (report.ok, report.missing, report.duplicate, report.orphan) == (report.accepted, 0, 0, 0)

@@ -20,13 +20,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from service.contracts.codec import open_envelope
 from tests.conftest import ROOT, Launcher
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]  # the first time, npm and Maven bring the tools
+from tests.waiting import HANG_SECONDS
 
 EXAMPLE = ROOT / "examples" / "java-consumer"
 SCHEMA_CLASSES = "src/main/java/org/example/callbacks/schema"
-BUILD_LIMIT_SECONDS = 300
-READ_LIMIT_SECONDS = 60
 METADATA = {"pair": 17, "språk": "sv 🙂", "weights": [0.25, None, True], "deep": {"er": {"est": []}}}
 
 
@@ -66,7 +63,7 @@ def build(folder: Path, *words: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=BUILD_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,8 +115,8 @@ def test_classes_made_from_the_schema_read_every_callback_and_lose_nothing(
     """Successes and an error come out as they stand on the topic, once each, simulated traffic left out."""
     servers, topic = apache_kafka, f"results.{uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": servers})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(20)
-    with httpx.Client(base_url=service, timeout=20, trust_env=False) as client:
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(HANG_SECONDS)
+    with httpx.Client(base_url=service, timeout=HANG_SECONDS, trust_env=False) as client:
         wanted = {submit(client, topic, metadata=METADATA) for _ in range(3)}
         wanted.add(submit(client, topic, ttl_seconds=1e-9))
         submit(client, topic, headers={"X-Run-ID": "run-7"})
@@ -132,7 +129,7 @@ def test_classes_made_from_the_schema_read_every_callback_and_lose_nothing(
         [*reader, servers, topic, f"java-{uuid4().hex}", str(len(wanted))],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=READ_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

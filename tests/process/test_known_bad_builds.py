@@ -16,12 +16,10 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.process.crashes import SIGTERM_ANY_INSTANT, Plan, run_crashes
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(150)]
+from tests.waiting import HANG_SECONDS
 
 SEED = 4
 CHARGES = ("lost", "changed", "repeated", "ghosts", "wrong", "asked_again")
-UNIT_LIMIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -199,8 +197,6 @@ def plan_for(service_root: Path, bad: BadBuild) -> Plan:
         opening=(),
         slow_share=1.0 if bad.slow_milliseconds else 0.0,
         slow_milliseconds=(bad.slow_milliseconds,),
-        cycle_limit_seconds=10,
-        limit_seconds=100,
         service_root=service_root,
     )
 
@@ -251,7 +247,7 @@ def test_pool_that_keeps_no_tasks_is_convicted(
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(ROOT)))},
         capture_output=True,
         text=True,
-        timeout=UNIT_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,12 +23,8 @@ from simulator.load.histogram import Histogram
 from simulator.load.shape import parse_shape
 from simulator.load.submits import Submit, SubmitEnd
 from simulator.load.workers import WorkerError, Workers
+from tests.waiting import HANG_SECONDS, until
 
-pytestmark = pytest.mark.process
-
-WaitUntil = Callable[..., Awaitable[None]]
-
-LIMIT_SECONDS = 30.0
 LEAD_SECONDS = 0.2
 PUNCTUAL_SECONDS = 0.1
 ROOT = Path(__file__).parents[2]
@@ -50,7 +46,7 @@ class Door(BaseHTTPRequestHandler):
         self.heads.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
         self.bodies.append(body)
         if self.shut.is_set():
-            self.opened.wait(LIMIT_SECONDS)
+            self.opened.wait(HANG_SECONDS)
         said = json.dumps({"queue_id": "of-" + self.headers["idempotency-key"]}).encode()
         self.send_response(202)
         self.send_header("content-length", str(len(said)))
@@ -91,7 +87,7 @@ def url(door: type[Door]) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
         door.opened.set()
         server.shutdown()
-        thread.join(LIMIT_SECONDS)
+        thread.join(HANG_SECONDS)
 
 
 def make_plan(url: str, shape: str = "poisson 100/s 1s", **changes: Any) -> WorkerPlan:
@@ -100,7 +96,7 @@ def make_plan(url: str, shape: str = "poisson 100/s 1s", **changes: Any) -> Work
 
 @asynccontextmanager
 async def working(plan: WorkerPlan, count: int = 1) -> AsyncIterator[Workers]:
-    async with asyncio.timeout(LIMIT_SECONDS), Workers(plan, count) as workers:
+    async with asyncio.timeout(HANG_SECONDS), Workers(plan, count) as workers:
         yield workers
 
 
@@ -179,7 +175,7 @@ async def test_a_worker_tells_about_itself(url: str) -> None:
     assert cpu == sorted(cpu)
     assert 0 < cpu[0] < cpu[-1]
     assert batches[-1].pulse.open == batches[-1].pulse.unresolved == 0
-    assert all(0 <= batch.pulse.loop_lag_seconds < LIMIT_SECONDS for batch in batches)
+    assert all(0 <= batch.pulse.loop_lag_seconds < HANG_SECONDS for batch in batches)
     assert any(batch.pulse.loop_lag_seconds > 0 for batch in batches)
 
 
@@ -196,7 +192,7 @@ async def test_a_closed_loop_takes_turns(url: str, door: type[Door]) -> None:
         async for batch in workers.batches():
             submits += batch.submits
             if len(submits) == 10:
-                workers.stop(LIMIT_SECONDS)
+                workers.stop(HANG_SECONDS)
     assert sorted((submit.number, submit.intended) for submit in submits) == sorted(released.items())
     assert len(door.heads) == 10
 
@@ -211,24 +207,22 @@ async def test_a_stop_ends_a_long_run_soon(url: str) -> None:
             batches.append(batch)
             if stopped_at is None and len(find_submits(batches)) >= 10:
                 stopped_at = time.monotonic()
-                workers.stop(LIMIT_SECONDS)
+                workers.stop(HANG_SECONDS)
     submits = find_submits(batches)
     assert stopped_at is not None
     due = [submit for submit in submits if submit.intended <= stopped_at]
     assert [submit.number for submit in due] == list(range(len(due)))
     assert begin + len(due) / 100 >= stopped_at
-    assert submits[-1].intended <= stopped_at + LIMIT_SECONDS / 2  # as late as a worker hears of it
+    assert submits[-1].intended <= stopped_at + HANG_SECONDS / 2  # as late as a worker hears of it
     assert sum(batch.is_last for batch in batches) == 2
 
 
-async def test_a_stop_gives_up_what_is_never_answered(
-    url: str, door: type[Door], wait_until: WaitUntil
-) -> None:
+async def test_a_stop_gives_up_what_is_never_answered(url: str, door: type[Door]) -> None:
     """At the end of its time what is open is ambiguous, and is told."""
     door.shut.set()
     async with working(make_plan(url, "burst 3")) as workers:
         workers.begin(time.monotonic())
-        await wait_until(lambda: len(door.heads) == 3)
+        await until(lambda: len(door.heads) == 3)
         workers.stop(0.1)
         submits = find_submits(await listen(workers))
     assert [submit.end for submit in submits] == [SubmitEnd.AMBIGUOUS] * 3
@@ -315,7 +309,7 @@ async def test_a_worker_ends_with_its_orders(url: str) -> None:
     )
     assert worker.stdin is not None
     assert worker.stdout is not None
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         worker.stdin.write(write_message(plan))
         assert json.loads(await worker.stdout.readline()) == {"ready": True, "pid": worker.pid}
         worker.stdin.write(write_message(Begin(at=time.monotonic())))
@@ -360,17 +354,15 @@ def start_parent(plan: WorkerPlan) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-async def test_workers_end_with_their_parent(
-    url: str, door: type[Door], wait_until: WaitUntil, number: signal.Signals
-) -> None:
+async def test_workers_end_with_their_parent(url: str, door: type[Door], number: signal.Signals) -> None:
     """However it ends, in the middle of a run that would go on for minutes."""
     plan = make_plan(url, "constant 100/s 10m")
     with start_parent(plan) as parent:
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
-        await wait_until(lambda: len(door.heads) >= 10, LIMIT_SECONDS)
+        await until(lambda: len(door.heads) >= 10)
         assert all(map(is_running, pids))
         parent.send_signal(number)
-        parent.wait(LIMIT_SECONDS)
-    await wait_until(lambda: not any(map(is_running, pids)), LIMIT_SECONDS, "the workers' end")
+        parent.wait(HANG_SECONDS)
+    await until(lambda: not any(map(is_running, pids)), "the workers' end")

@@ -19,12 +19,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.waiting import HANG_SECONDS
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.xdist_group("packaging")
 
-BUILD_LIMIT_SECONDS = 60
-INSTALL_LIMIT_SECONDS = 120
-RUN_LIMIT_SECONDS = 60
 PACKAGES = ("llmctl", "service", "simulator")
 DATA = ("essays", "pairs.jsonl", "scenarios", "schemas")
 """What the program reads of fixtures/."""
@@ -52,7 +50,7 @@ def build(source: Path, folder: Path, *targets: str) -> None:
         cwd=source,
         check=True,
         capture_output=True,
-        timeout=BUILD_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
     )
 
 
@@ -88,7 +86,7 @@ class Installed:
             text=True,
             cwd=self.folder,
             env={**self.environment, **(env or {})},
-            timeout=RUN_LIMIT_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
 
@@ -114,7 +112,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
             [uv, "--quiet", *words],
             capture_output=True,
             text=True,
-            timeout=INSTALL_LIMIT_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
         if done.returncode:
@@ -257,7 +255,7 @@ def standing(installed: Installed) -> Iterator[dict[str, str]]:
         }
     finally:
         process.terminate()
-        process.communicate(timeout=RUN_LIMIT_SECONDS)
+        process.communicate(timeout=HANG_SECONDS)
 
 
 def test_doctor_makes_the_round_trip(installed: Installed, standing: dict[str, str]) -> None:
@@ -300,7 +298,7 @@ def test_the_bill_of_materials_names_what_is_installed(installed: Installed, tmp
         [str(tool), "environment", *options, str(installed.bin / "python")],
         check=True,
         capture_output=True,
-        timeout=RUN_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
     )
     document = json.loads(bill.read_text())
     assert document["metadata"]["component"]["name"] == "llmctl"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.process.load import Load, SharedLedger, TopicWatch
+from tests.waiting import open_client, until
 
 
 @pytest.fixture
@@ -45,16 +46,14 @@ async def topic(create_topic: Any) -> str:
 
 async def read_provider(url: str) -> dict[str, Any]:
     """How the service sees its one provider."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with open_client(url) as client:
         snapshot = (await client.get("/admin/v1/snapshot")).json()
     (provider,) = snapshot["providers"]
     return dict(provider)
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
 async def test_outage_of_the_provider_burns_no_request(
-    start_line: Callable[..., Any], launcher: Any, bootstrap_servers: str, topic: str, wait_until: Any
+    start_line: Callable[..., Any], launcher: Any, bootstrap_servers: str, topic: str
 ) -> None:
     """The provider dies under load: the circuit opens soon, requests wait, all are answered afterwards."""
     service, provider, port = await start_line()
@@ -62,14 +61,14 @@ async def test_outage_of_the_provider_burns_no_request(
     ledger = SharedLedger()
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([url], [topic], ledger, per_second=60) as load:
-            await wait_until(lambda: watch.records >= 30, limit_seconds=20, what="answers before the outage")
+            await until(lambda: watch.records >= 30, what="answers before the outage")
             provider.kill()
             killed_at = asyncio.get_running_loop().time()
 
             async def circuit_is_open() -> bool:
                 return bool((await read_provider(url))["circuit"] != "closed")
 
-            await wait_until(circuit_is_open, limit_seconds=10, what="the circuit to open")
+            await until(circuit_is_open, what="the circuit to open")
             opened_seconds = asyncio.get_running_loop().time() - killed_at
             calls_when_opened = (await read_provider(url))["calls"]
             await asyncio.sleep(6)  # the outage lasts; what passes here is the subject
@@ -80,11 +79,11 @@ async def test_outage_of_the_provider_burns_no_request(
             async def circuit_is_closed() -> bool:
                 return bool((await read_provider(url))["circuit"] == "closed")
 
-            await wait_until(circuit_is_closed, limit_seconds=15, what="the circuit to close")
+            await until(circuit_is_closed, what="the circuit to close")
             recovered_seconds = asyncio.get_running_loop().time() - back_at
             load.stop_offering()
-            await load.resolve(20)
-            await watch.until_called_back(limit_seconds=40)
+            await load.resolve()
+            await watch.until_called_back()
         load.check()
     report = ledger.report()
     print(
@@ -97,10 +96,8 @@ async def test_outage_of_the_provider_burns_no_request(
     assert recovered_seconds < 10
 
 
-@pytest.mark.process
-@pytest.mark.timeout(120)
 async def test_rate_set_for_a_provider_is_kept(
-    start_line: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
+    start_line: Callable[..., Any], bootstrap_servers: str, topic: str
 ) -> None:
     """With 600 requests a minute configured no more than ten a second are asked; the rest waits, unharmed."""
     service, _, _ = await start_line(OPENAI_RPM="600")
@@ -108,11 +105,11 @@ async def test_rate_set_for_a_provider_is_kept(
     ledger = SharedLedger()
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([url], [topic], ledger, per_second=100) as load:
-            await wait_until(lambda: load.accepted >= 100, limit_seconds=20, what="100 accepted requests")
+            await until(lambda: load.accepted >= 100, what="100 accepted requests")
             load.stop_offering()
-            await load.resolve(20)
+            await load.resolve()
             started, calls = asyncio.get_running_loop().time(), (await read_provider(url))["calls"]
-            await watch.until_called_back(limit_seconds=40)
+            await watch.until_called_back()
             seconds = asyncio.get_running_loop().time() - started
             made = (await read_provider(url))["calls"] - calls
     report = ledger.report()

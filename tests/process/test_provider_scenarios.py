@@ -11,9 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Launcher, WaitUntil
-
-pytestmark = pytest.mark.process
+from tests.conftest import Launcher
+from tests.waiting import open_client, until
 
 CALM = '[latency]\nresponse = "0ms"\n'
 Provide = Callable[..., str]
@@ -69,7 +68,7 @@ async def look(caller: httpx.AsyncClient, number: int, attempt: int = 0) -> str:
 
 
 async def read_journal(url: str) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=url) as control:
+    async with open_client(url) as control:
         answer = await control.get("/_sim/journal")
         return [json.loads(line) for line in answer.text.splitlines()]
 
@@ -88,7 +87,6 @@ FAULTY = (
 )
 
 
-@pytest.mark.timeout(120)
 async def test_the_same_seed_goes_wrong_alike_at_any_concurrency_in_any_process(provide: Provide) -> None:
     """Request by request: one process asked call by call, another 200 at a time and in reverse."""
     requests = [(number, attempt) for number in range(150) for attempt in range(2)]
@@ -122,7 +120,7 @@ async def test_broken_connections_are_reset_and_billed_when_the_work_was_done(pr
     """Before any work, before the first byte of the answer, and in its middle."""
     url = provide(CALM)
     outcomes = {}
-    async with client(url) as caller, httpx.AsyncClient(base_url=url) as control:
+    async with client(url) as caller, open_client(url) as control:
         for number, fault in enumerate(("reset", "ambiguous", "reset_in_body")):
             changed = await control.patch("/_sim/scenario", json={"faults": {fault: 1.0}, "timeline": None})
             assert changed.status_code == 200
@@ -142,22 +140,20 @@ async def test_broken_connections_are_reset_and_billed_when_the_work_was_done(pr
     assert entries["ambiguous"]["completion_tokens"] > 0
 
 
-async def test_a_hanging_call_is_held_until_its_caller_leaves(
-    provide: Provide, wait_until: WaitUntil
-) -> None:
+async def test_a_hanging_call_is_held_until_its_caller_leaves(provide: Provide) -> None:
     """Nothing comes, the journal says who gave up, and nothing stays under way."""
     url = provide(CALM + "[faults]\nhang = 1.0\n")
     async with client(url) as caller:
         caller.timeout = httpx.Timeout(20, read=0.3)
         with pytest.raises(httpx.ReadTimeout):
             await post(caller)
-    async with httpx.AsyncClient(base_url=url) as control:
+    async with open_client(url) as control:
 
         async def is_over() -> bool:
             status = (await control.get("/_sim")).json()
             return bool(status["outcomes"] == {"abandoned": 1} and status["in_flight"] == 0)
 
-        await wait_until(is_over, what="the end of the hanging call")
+        await until(is_over, what="the end of the hanging call")
     assert [entry["billed"] for entry in await read_journal(url)] == [False]
 
 
@@ -175,15 +171,13 @@ async def test_a_drip_takes_as_long_as_its_bytes(provide: Provide) -> None:
 
 
 @pytest.mark.parametrize("fault", ["reset", "http_503", "hang"])
-async def test_an_outage_begins_and_ends_when_the_timeline_says(
-    provide: Provide, wait_until: WaitUntil, fault: str
-) -> None:
+async def test_an_outage_begins_and_ends_when_the_timeline_says(provide: Provide, fault: str) -> None:
     """Ten times as fast: up, down for every call and every connection, and up again."""
     url = provide(
         f'time_scale = 0.1\n{CALM}[[timeline]]\nat = "10s"\nfor = "40s"\nset = {{ outage = "{fault}" }}\n'
     )
     seen: list[tuple[float, float, bool]] = []
-    async with client(url, seconds=1) as caller, httpx.AsyncClient(base_url=url) as control:
+    async with client(url, seconds=1) as caller, open_client(url) as control:
 
         async def find_moment() -> float:
             return float((await control.get("/_sim")).json()["seconds_passed"])
@@ -198,7 +192,7 @@ async def test_an_outage_begins_and_ends_when_the_timeline_says(
             seen.append((began, await find_moment(), worked))
             return began > 50 and worked
 
-        await wait_until(is_up_again, 60, "the end of the outage")
+        await until(is_up_again, "the end of the outage")
     during = [worked for began, ended, worked in seen if began > 10 and ended < 50]
     assert during
     assert not any(during)
@@ -219,7 +213,6 @@ async def test_the_first_attempts_fail_for_callers_that_count_and_for_those_that
     assert told == named == silent == [500, 500, 200, 200]
 
 
-@pytest.mark.timeout(120)
 async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide) -> None:
     """A caller that waits as it is told gets what was granted within 5 %, and is never blamed."""
     url = provide(f"time_scale = 0.1\n{CALM}[limits]\nrpm = 600\nburst_requests = 20\n")
@@ -248,7 +241,7 @@ async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide)
     assert obedience["violations"] == 0
 
 
-async def test_hasty_callers_are_counted(provide: Provide, wait_until: WaitUntil) -> None:
+async def test_hasty_callers_are_counted(provide: Provide) -> None:
     """Calls before Retry-After is over, and one that is answered well twice."""
     url = provide(CALM + '[limits]\nrpm = 2\nburst_requests = 1\nretry_after = "seconds"\n')
     async with client(url) as caller:
@@ -263,7 +256,7 @@ async def test_hasty_callers_are_counted(provide: Provide, wait_until: WaitUntil
                 report["before_retry_after"]["count"] and "hasty" in report["before_retry_after"]["examples"]
             )
 
-        await wait_until(is_blamed, what="the blame")
+        await until(is_blamed, what="the blame")
         await caller.patch("/_sim/scenario", json={"limits": None})
         assert (await post(caller, 1)).status_code == 200
         assert (await caller.get("/_sim/obedience")).json()["paid_twice"]["count"] == 1

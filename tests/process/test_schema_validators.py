@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.contracts.golden import read_golden
+from tests.waiting import HANG_SECONDS
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(420)]  # the first time, npm brings the tools
+pytestmark = pytest.mark.xdist_group("schema_validators")
 
-VALIDATE_LIMIT_SECONDS = 90
 Document = dict[str, Any]
 Said = dict[str, list[dict[str, str]]]
 
@@ -49,7 +49,7 @@ def said(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=VALIDATE_LIMIT_SECONDS,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

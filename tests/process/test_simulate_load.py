@@ -9,15 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from simulator.load.reports.folder import read_run
-from tests.conftest import ROOT, Launcher, WaitUntil
+from tests.conftest import ROOT, Launcher
+from tests.waiting import HANG_SECONDS, open_client, until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
-
-RUN_LIMIT_SECONDS = 120.0
 GENERATOR_LIMITED = 6
 """The exit code of a run that could not send in time."""
 MEASURE_TIMES = 3
@@ -37,7 +34,7 @@ async def start_load(*words: str) -> asyncio.subprocess.Process:
 
 
 async def end(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), RUN_LIMIT_SECONDS)
+    out, err = await asyncio.wait_for(process.communicate(), HANG_SECONDS)
     assert "Traceback" not in err.decode(), err.decode()
     return process.returncode or 0, out.decode(), err.decode()
 
@@ -240,7 +237,7 @@ async def test_ctrl_c_ends_early_and_still_reports(tmp_path: Path) -> None:
         "simulate", "load", "--rate", "30/s", "--duration", "10m", "--report", str(tmp_path)
     )
     assert process.stderr is not None
-    said = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
+    said = (await asyncio.wait_for(process.stderr.readline(), HANG_SECONDS)).decode()
     process.send_signal(signal.SIGINT)
     code, out, _ = await end(process)
 
@@ -250,21 +247,19 @@ async def test_ctrl_c_ends_early_and_still_reports(tmp_path: Path) -> None:
     assert read_run(tmp_path).interrupted is True
 
 
-async def test_a_second_ctrl_c_waits_for_nothing(
-    bad_service: Callable[..., tuple[str, ...]], wait_until: WaitUntil
-) -> None:
+async def test_a_second_ctrl_c_waits_for_nothing(bad_service: Callable[..., tuple[str, ...]]) -> None:
     """What is outstanding then is missing, and neither good nor bad: it was the run that cut it off."""
     where = bad_service("--lose", "1")
     process = await start_load("simulate", "load", "--rate", "30/s", "--duration", "10m", *where)
 
     async def some_are_outstanding() -> bool:
-        async with httpx.AsyncClient(base_url=where[1], trust_env=False) as client:
+        async with open_client(where[1]) as client:
             return bool((await client.get("/admin/v1/snapshot")).json()["accepted"] > 10)
 
-    await wait_until(some_are_outstanding, limit_seconds=60, what="ten accepted requests")
+    await until(some_are_outstanding, what="ten accepted requests")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    while b"Ctrl-C again" not in (said := await asyncio.wait_for(process.stderr.readline(), 20)):
+    while b"Ctrl-C again" not in (said := await asyncio.wait_for(process.stderr.readline(), HANG_SECONDS)):
         assert said, "the run ended by itself"
     process.send_signal(signal.SIGINT)
     code, out, _ = await end(process)

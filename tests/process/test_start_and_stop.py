@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
 from simulator.broker.control import BrokerControl, TopicSpec
+from tests.waiting import HANG_SECONDS, open_client, until
 
 PATH = "/api/v1/comparison"
 REQUESTS = 80
 SLOW = {"LLM_PROVIDER_SERVICE_CONCURRENCY": "2"}
 """Few calls at once: there is work for as long as a test looks for it."""
-READ_LIMIT_SECONDS = 30.0
 QUIET_SECONDS = 0.5
 
 
@@ -69,7 +68,7 @@ async def submit(url: str, topic: str, count: int) -> list[str]:
         "callback_topic": topic,
         "metadata": {"n": 1},
     }
-    async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+    async with open_client(url) as client:
         responses = await asyncio.gather(
             *(client.post(PATH, json={**body, "essay_a": f"essay {n}"}) for n in range(count))
         )
@@ -79,7 +78,7 @@ async def submit(url: str, topic: str, count: int) -> list[str]:
 
 async def read_gauges(url: str) -> dict[str, float]:
     """The figures of /metrics that have no labels."""
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
+    async with open_client(url) as client:
         text = (await client.get("/metrics")).text
     lines = [line.split(" ") for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in lines if "{" not in name}
@@ -91,7 +90,7 @@ def read_answers(bootstrap_servers: str, topic: str, expected: set[str]) -> dict
     answers: dict[str, list[bytes]] = defaultdict(list)
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(3)])
-        deadline = time.monotonic() + READ_LIMIT_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         quiet = False
         while not (quiet and expected <= answers.keys()):
             if time.monotonic() >= deadline:
@@ -112,13 +111,11 @@ def assert_one_answer_each(answers: dict[str, list[bytes]], accepted: list[str])
     assert {len(copies) for copies in answers.values()} == {1}
 
 
-@pytest.mark.process
 async def test_kill_with_work_everywhere_loses_nothing(
     start_service: Callable[..., Any],
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
-    wait_until: Any,
 ) -> None:
     """SIGKILL with requests queued, in flight and in the outbox; the next start calls all of them back."""
     service = start_service(**SLOW)
@@ -131,7 +128,7 @@ async def test_kill_with_work_everywhere_loses_nothing(
             gauges[name] > 0 for name in ("llm_queue_depth", "llm_requests_in_flight", "llm_outbox_depth")
         )
 
-    await wait_until(work_is_everywhere, what="work in the queue, in flight and in the outbox")
+    await until(work_is_everywhere, what="work in the queue, in flight and in the outbox")
     service.kill()
     await control.slow(0)
     start_service()
@@ -140,13 +137,11 @@ async def test_kill_with_work_everywhere_loses_nothing(
     assert_one_answer_each(answers, accepted)
 
 
-@pytest.mark.process
 async def test_kill_while_the_broker_is_away_loses_no_outcome(
     start_service: Callable[..., Any],
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
-    wait_until: Any,
 ) -> None:
     """Outcomes that no broker has seen survive SIGKILL, and are not asked for a second time."""
     service = start_service()
@@ -159,7 +154,7 @@ async def test_kill_while_the_broker_is_away_loses_no_outcome(
         unfinished = gauges["llm_queue_depth"] + gauges["llm_requests_in_flight"]
         return gauges["llm_outbox_depth"] >= 20 and unfinished == 0
 
-    await wait_until(all_outcomes_are_stored, what="every outcome stored")
+    await until(all_outcomes_are_stored, what="every outcome stored")
     service.kill()
     await control.up()
     again = start_service()
@@ -169,9 +164,8 @@ async def test_kill_while_the_broker_is_away_loses_no_outcome(
     assert not [line for line in again.read_log() if line["event"] == "request answered"]
 
 
-@pytest.mark.process
 async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
-    start_service: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
+    start_service: Callable[..., Any], bootstrap_servers: str, topic: str
 ) -> None:
     """SIGTERM: started calls are called back, the rest stays queued, exit 0; the next start does the rest."""
     service = start_service(**SLOW)
@@ -180,7 +174,7 @@ async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
     async def some_are_in_flight() -> bool:
         return (await read_gauges(service.ready["url"]))["llm_requests_in_flight"] > 0
 
-    await wait_until(some_are_in_flight, what="requests in flight")
+    await until(some_are_in_flight, what="requests in flight")
     code = await asyncio.to_thread(service.stop)
 
     drained = [line for line in service.read_log() if line["event"] == "drained"]
@@ -194,9 +188,8 @@ async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
     assert_one_answer_each(answers, accepted)
 
 
-@pytest.mark.process
 async def test_calls_cut_off_by_the_drain_limit_are_made_again(
-    start_service: Callable[..., Any], bootstrap_servers: str, topic: str, wait_until: Any
+    start_service: Callable[..., Any], bootstrap_servers: str, topic: str
 ) -> None:
     """A drain limit of 0 cuts calls off: exit 4, no error callback, and the next start answers them."""
     service = start_service(**SLOW, LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0")
@@ -205,7 +198,7 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
     async def some_are_in_flight() -> bool:
         return (await read_gauges(service.ready["url"]))["llm_requests_in_flight"] > 0
 
-    await wait_until(some_are_in_flight, what="requests in flight")
+    await until(some_are_in_flight, what="requests in flight")
     code = await asyncio.to_thread(service.stop)
     start_service()
 
@@ -215,13 +208,11 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
     assert all(open_envelope(copies[0]).data.is_success for copies in answers.values())
 
 
-@pytest.mark.process
 async def test_stop_with_a_slow_broker_sends_nothing_twice(
     start_service: Callable[..., Any],
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
-    wait_until: Any,
 ) -> None:
     """Callbacks that are acknowledged only while the service closes are deleted, not sent again."""
     service = start_service(LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0.5")
@@ -231,7 +222,7 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
     async def all_are_being_sent() -> bool:
         return (await read_gauges(service.ready["url"]))["llm_outbox_depth"] == 6
 
-    await wait_until(all_are_being_sent, what="six callbacks on their way")
+    await until(all_are_being_sent, what="six callbacks on their way")
     code = await asyncio.to_thread(service.stop)
     await control.slow(0)
     start_service()
@@ -241,18 +232,16 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
     assert_one_answer_each(answers, accepted)
 
 
-@pytest.mark.process
 async def test_service_starts_and_accepts_while_the_broker_is_away(
     start_service: Callable[..., Any],
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
-    wait_until: Any,
 ) -> None:
     """A start without a broker is ready, says so, and refuses a topic it cannot know; then all goes on."""
     await control.down()
     service = start_service()
-    async with httpx.AsyncClient(base_url=service.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(service.ready["url"]) as client:
         readiness = await client.get("/readyz")
         refused = await client.post(
             PATH, json={"user_prompt": "p", "essay_a": "a", "essay_b": "b", "callback_topic": topic}
@@ -263,17 +252,17 @@ async def test_service_starts_and_accepts_while_the_broker_is_away(
     assert refused.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
 
     await control.up()
-    accepted = await submit_when_known(service.ready["url"], topic, wait_until)
+    accepted = await submit_when_known(service.ready["url"], topic)
 
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, {accepted})
     assert_one_answer_each(answers, [accepted])
 
 
-async def submit_when_known(url: str, topic: str, wait_until: Any) -> str:
+async def submit_when_known(url: str, topic: str) -> str:
     """Submits one request as soon as the service has found the broker."""
     body = {"user_prompt": "p", "essay_a": "a", "essay_b": "b", "callback_topic": topic}
     accepted: list[str] = []
-    async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+    async with open_client(url) as client:
 
         async def is_accepted() -> bool:
             response = await client.post(PATH, json=body)
@@ -281,11 +270,10 @@ async def submit_when_known(url: str, topic: str, wait_until: Any) -> str:
                 accepted.append(response.json()["queue_id"])
             return bool(accepted)
 
-        await wait_until(is_accepted, what="acceptance after the broker's return")
+        await until(is_accepted, what="acceptance after the broker's return")
     return accepted[0]
 
 
-@pytest.mark.process
 def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Path) -> None:
     """Two services cannot share a queue file: the second says who owns it and exits 1."""
     environment = {
@@ -303,7 +291,7 @@ def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Pa
     assert "Traceback" not in stderr
 
 
-@pytest.mark.process
+@pytest.mark.long
 def test_queue_on_kafka_without_a_broker_says_so(launcher: Any) -> None:
     """What holds the requests is out of reach: one sentence, exit 3."""
     environment = {
@@ -320,7 +308,6 @@ def test_queue_on_kafka_without_a_broker_says_so(launcher: Any) -> None:
     assert "Traceback" not in stderr
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "value", "secret"),
     [
@@ -364,10 +351,7 @@ def test_wrong_setting_stops_the_start_with_one_line(
     assert secret is None or secret not in stderr
 
 
-@pytest.mark.process
-async def test_second_sigterm_changes_nothing(
-    start_service: Callable[..., Any], topic: str, wait_until: Any
-) -> None:
+async def test_second_sigterm_changes_nothing(start_service: Callable[..., Any], topic: str) -> None:
     """An impatient second SIGTERM is logged and the drain goes on to exit 0."""
     service = start_service()
     await submit(service.ready["url"], topic, 8)
@@ -376,7 +360,7 @@ async def test_second_sigterm_changes_nothing(
     def is_draining() -> bool:
         return any(line["event"].startswith("Starting graceful") for line in service.read_log())
 
-    await wait_until(is_draining, what="the drain")
+    await until(is_draining, what="the drain")
     code = await asyncio.to_thread(service.stop)
 
     assert code == 0

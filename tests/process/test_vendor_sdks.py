@@ -23,15 +23,15 @@ from simulator.provider.google import GoogleApi
 from simulator.provider.openai import OpenAIApi
 from simulator.provider.openrouter import OpenRouterApi
 from tests.conftest import Launcher
+from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.xdist_group("vendor_sdks")
 
 KEY = "any-key"
 PAIR = json.loads(pairs_path().read_text(encoding="utf-8").splitlines()[0])
 PROMPT = f"{PAIR['user_prompt']}\n{PAIR['essay_a']}\n---\n{PAIR['essay_b']}"
 INSTRUCTIONS = "Judge with care. " * 400
 """Long enough for every vendor's cache."""
-TIMEOUT_SECONDS = 20
 REQUEST_ID = "0123456789abcdef" * 2
 MODELS = {
     "openai": "gpt-4o-mini",
@@ -63,17 +63,17 @@ def urls(session_launcher: Launcher) -> Urls:
 
 
 def use_openai(url: str, **options: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=url, api_key=KEY, timeout=TIMEOUT_SECONDS, **{"max_retries": 0, **options})
+    return openai.OpenAI(base_url=url, api_key=KEY, timeout=HANG_SECONDS, **{"max_retries": 0, **options})
 
 
 def use_anthropic(url: str, **options: Any) -> anthropic.Anthropic:
     return anthropic.Anthropic(
-        base_url=url, timeout=TIMEOUT_SECONDS, api_key=KEY, **{"max_retries": 0, **options}
+        base_url=url, timeout=HANG_SECONDS, api_key=KEY, **{"max_retries": 0, **options}
     )
 
 
 def use_google(url: str, **options: Any) -> genai.Client:
-    http = google_types.HttpOptions(base_url=url, timeout=TIMEOUT_SECONDS * 1000, **options)
+    http = google_types.HttpOptions(base_url=url, timeout=HANG_SECONDS * 1000, **options)
     return genai.Client(api_key=KEY, http_options=http)
 
 
@@ -350,7 +350,7 @@ def answering() -> Answering:
                 yield f"http://127.0.0.1:{server.server_port}", received
             finally:
                 server.shutdown()
-                thread.join(TIMEOUT_SECONDS)
+                thread.join(HANG_SECONDS)
 
     return serve
 
@@ -467,7 +467,7 @@ def test_googles_sdk_names_the_trouble(
 def test_the_sdks_retry_and_count(answering: Answering, urls: Urls) -> None:
     """A limit that is over in a millisecond is met by a second call, and both SDKs number it."""
     limited = refuse("openai", Trouble.RATE_LIMITED, 0.001)
-    with httpx.Client(timeout=TIMEOUT_SECONDS) as plain:
+    with httpx.Client(timeout=HANG_SECONDS) as plain:
         good = plain.post(
             f"{urls['openai']}/chat/completions",
             headers={"authorization": f"Bearer {KEY}"},

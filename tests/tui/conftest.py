@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from llmctl.tui.app import Monitor
 from llmctl.tui.feeds.recording import Recording
 from llmctl.tui.feeds.replay import Replay, ReplayClock
 from llmctl.tui.session import Session
+from tests.waiting import until
 
 RECORDINGS = Path(__file__).parents[2] / "fixtures" / "monitor"
 SIZES = {"small": (80, 24), "middle": (120, 36), "large": (200, 60)}
@@ -65,14 +65,12 @@ async def settle(pilot: Pilot[Any]) -> None:
     await pilot.pause()
 
 
-async def until(
-    pilot: Pilot[Any], condition: Callable[[], object], what: str, limit_seconds: float = 10.0
-) -> None:
-    """Waits for a condition, with a deadline."""
-    deadline = time.monotonic() + limit_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true; the screen:\n{read_screen(pilot.app)}"
-        await asyncio.sleep(0.02)
+async def until_shown(pilot: Pilot[Any], condition: Callable[[], object], what: str) -> None:
+    """Waits until a condition holds; a failure shows the screen."""
+    try:
+        await until(condition, what)
+    except pytest.fail.Exception as failure:
+        pytest.fail(f"{failure}; the screen:\n{read_screen(pilot.app)}")
 
 
 @pytest.fixture

@@ -21,9 +21,7 @@ from llmctl.tui.model.clock import LiveClock
 from llmctl.tui.session import Session, Source
 from simulator.broker.control import BrokerControl
 from simulator.kafka_address import KafkaAddress
-from tests.tui.conftest import SIZES, Shown, read_screen, until
-
-pytestmark = pytest.mark.process
+from tests.tui.conftest import SIZES, Shown, read_screen, until_shown
 
 Watch = Callable[..., Any]
 
@@ -64,15 +62,17 @@ async def test_service_killed_and_started_again(start_service: Callable[..., Any
     clock = LiveClock()
     async with watching([ServiceFeed(url, None, clock)], clock) as shown:
         store = shown.app.session.store
-        await until(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
+        await until_shown(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
         service.process.kill()
         service.process.wait()
-        await until(shown, lambda: "No service answers" in read_screen(shown.app), "the word of its end")
-        await until(shown, lambda: "figures are " in read_screen(shown.app), "the figures' age", 15)
+        await until_shown(
+            shown, lambda: "No service answers" in read_screen(shown.app), "the word of its end"
+        )
+        await until_shown(shown, lambda: "figures are " in read_screen(shown.app), "the figures' age")
         seen_before = store.reading.at
         start_service(int(url.rsplit(":", 1)[1]))
-        await until(shown, lambda: store.reading.at > seen_before, "new figures", 20)
-        await until(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
+        await until_shown(shown, lambda: store.reading.at > seen_before, "new figures")
+        await until_shown(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
         assert "service: there again" in [event.text for event in store.events]
 
 
@@ -84,15 +84,15 @@ async def test_service_that_stands_still(start_service: Callable[..., Any]) -> N
     service = start_service()
     clock = LiveClock()
     async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
-        await until(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
+        await until_shown(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
         os.kill(service.process.pid, signal.SIGSTOP)
         try:
-            await until(shown, lambda: "figures are " in read_screen(shown.app), "the figures' age")
+            await until_shown(shown, lambda: "figures are " in read_screen(shown.app), "the figures' age")
             await shown.press("4")
-            await until(shown, lambda: "latency p50" in read_screen(shown.app), "the queue's pane", 5)
+            await until_shown(shown, lambda: "latency p50" in read_screen(shown.app), "the queue's pane")
         finally:
             os.kill(service.process.pid, signal.SIGCONT)
-        await until(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures", 15)
+        await until_shown(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
 
 
 async def test_broker_away(launcher: Any, start_service: Callable[..., Any], tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ async def test_broker_away(launcher: Any, start_service: Callable[..., Any], tmp
         TopicSource(KafkaAddress(servers), ["results.away"], clock),
     ]
     async with watching(sources, clock) as shown:
-        await until(shown, lambda: shown.app.session.store.topics, "topics", 15)
+        await until_shown(shown, lambda: shown.app.session.store.topics, "topics")
         await control.down()
-        await until(shown, lambda: "Kafka is away" in read_screen(shown.app), "the advice", 40)
+        await until_shown(shown, lambda: "Kafka is away" in read_screen(shown.app), "the advice")
         await control.up()
-        await until(shown, lambda: "Kafka is away" not in read_screen(shown.app), "the broker's return", 40)
+        await until_shown(shown, lambda: "Kafka is away" not in read_screen(shown.app), "the broker's return")
 
 
 SNAPSHOT = {
@@ -145,8 +145,8 @@ async def test_answers_that_take_two_seconds(serve: Any) -> None:
         clock = LiveClock()
         async with watching([ServiceFeed(url, None, clock)], clock) as shown:
             await shown.press("6")
-            await until(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane", 1.8)
-            await until(shown, lambda: shown.app.session.store.reading, "slow figures")
+            await until_shown(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane")
+            await until_shown(shown, lambda: shown.app.session.store.reading, "slow figures")
             assert shown.app.session.store.reading.source == "snapshot"
 
 
@@ -163,7 +163,7 @@ async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
     async with serve(Starlette(routes=routes)) as url:
         clock = LiveClock()
         async with watching([ServiceFeed(url, None, clock)], clock) as shown:
-            await until(shown, lambda: "metrics" in read_screen(shown.app).splitlines()[0], "figures")
+            await until_shown(shown, lambda: "metrics" in read_screen(shown.app).splitlines()[0], "figures")
             assert shown.app.session.store.reading.queue_depth == 42
 
 
@@ -176,7 +176,7 @@ async def test_what_is_no_service_at_all(serve: Any) -> None:
     async with serve(Starlette(routes=[Route("/{rest:path}", page)])) as url:
         clock = LiveClock()
         async with watching([ServiceFeed(url, None, clock)], clock) as shown:
-            await until(shown, lambda: "is not this service" in read_screen(shown.app), "the sentence", 20)
+            await until_shown(shown, lambda: "is not this service" in read_screen(shown.app), "the sentence")
 
 
 def refuse(status: int, code: str) -> Response:

@@ -15,6 +15,7 @@ from llmctl.tui.screens.detail import CallbackDetail
 from llmctl.tui.screens.help import Help
 from llmctl.tui.widgets.rows import RowList
 from tests.tui.conftest import Play, Shown, read_screen, settle
+from tests.waiting import until
 
 
 def find_callbacks(shown: Shown) -> RowList[Any]:
@@ -170,9 +171,7 @@ async def test_tab_moves_between_lists(play: Play) -> None:
         assert shown.app.focused is not first
 
 
-async def test_e_saves_the_list_without_what_callbacks_say(
-    play: Play, tmp_path: Path, wait_until: Any
-) -> None:
+async def test_e_saves_the_list_without_what_callbacks_say(play: Play, tmp_path: Path) -> None:
     """`e` writes one line of JSON for each row that is listed, as it is filtered, and no text of anybody."""
     async with play(38.0) as shown:
         shown.app.export_folder = tmp_path
@@ -180,18 +179,18 @@ async def test_e_saves_the_list_without_what_callbacks_say(
         await settle(shown)
         listed = len(find_callbacks(shown).rows)
         await shown.press("e")
-        await wait_until(lambda: len(read_export(tmp_path).splitlines()) == listed, what="every row")
+        await until(lambda: len(read_export(tmp_path).splitlines()) == listed, what="every row")
         rows = [json.loads(line) for line in read_export(tmp_path).splitlines()]
     assert {"request_id", "topic", "status"} <= rows[0].keys()
     assert not {"justification", "message", "metadata"} & rows[0].keys()
 
 
-async def test_capital_e_saves_the_screen(play: Play, tmp_path: Path, wait_until: Any) -> None:
+async def test_capital_e_saves_the_screen(play: Play, tmp_path: Path) -> None:
     """`E` writes an SVG of what is seen."""
     async with play() as shown:
         shown.app.export_folder = tmp_path
         await shown.press("E")
-        await wait_until(lambda: read_export(tmp_path).rstrip().endswith("</svg>"), what="the picture")
+        await until(lambda: read_export(tmp_path).rstrip().endswith("</svg>"), what="the picture")
 
 
 @pytest.mark.parametrize("opened", [False, True], ids=["in the list", "in the detail"])
@@ -242,20 +241,20 @@ async def test_palette_knows_the_keys_commands(play: Play) -> None:
 @pytest.mark.parametrize(
     ("key", "moved"), [("left", -10), ("right", 10), ("shift+left", -60), ("shift+right", 60)]
 )
-async def test_arrows_move_in_the_recording(play: Play, key: str, moved: int, wait_until: Any) -> None:
+async def test_arrows_move_in_the_recording(play: Play, key: str, moved: int) -> None:
     """The arrows go ten seconds or a minute back or on, within the recording; the store is as it was then."""
     async with play(20.0) as shown:
         clock = shown.app.session.clock
         target = min(max(clock.now() + moved, clock.begin), clock.end)
         await shown.press(key)
-        await wait_until(lambda: clock.now() == pytest.approx(target), what="the move")
+        await until(lambda: clock.now() == pytest.approx(target), what="the move")
         await shown.app.workers.wait_for_complete()
         at = shown.app.session.store.reading
         assert at is None or at.at <= target
         assert at is None or target - at.at < 1.5
 
 
-async def test_g_goes_to_a_time_and_refuses_what_is_none(play: Play, wait_until: Any) -> None:
+async def test_g_goes_to_a_time_and_refuses_what_is_none(play: Play) -> None:
     """`g` takes a time of day or a length from the beginning."""
     async with play(20.0) as shown:
         clock = shown.app.session.clock
@@ -263,7 +262,7 @@ async def test_g_goes_to_a_time_and_refuses_what_is_none(play: Play, wait_until:
         await settle(shown)
         assert "'noon'" in read_screen(shown.app)
         await shown.press(*["backspace"] * 4, *"5s", "enter")
-        await wait_until(lambda: clock.now() == pytest.approx(clock.begin + 5), what="the move")
+        await until(lambda: clock.now() == pytest.approx(clock.begin + 5), what="the move")
 
 
 async def test_comma_and_full_stop_change_the_speed(play: Play) -> None:

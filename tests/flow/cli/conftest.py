@@ -28,9 +28,7 @@ from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
 from service.contracts.topics import derive_event_id
-
-RUN_LIMIT_SECONDS = 90.0
-START_LIMIT_SECONDS = 30.0
+from tests.waiting import HANG_SECONDS
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def llmctl() -> Run:
             env={**os.environ, **(env or {})},
         )
         try:
-            async with asyncio.timeout(RUN_LIMIT_SECONDS):
+            async with asyncio.timeout(HANG_SECONDS):
                 out, err = await process.communicate(stdin)
         finally:
             if process.returncode is None:
@@ -288,7 +286,7 @@ async def _serve(app: Starlette) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
-    async with asyncio.timeout(START_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         await server.startup()
     serving = asyncio.create_task(server.main_loop())
     try:

@@ -14,11 +14,9 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.flow.cli.conftest import StubService
-
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
-CREATE_LIMIT_SECONDS = 30.0
 HOSTILE = "\x1b]0;owned\x07\x1b[2J"
 
 
@@ -226,7 +224,7 @@ async def test_what_a_transaction_took_back_was_never_said(
     """Markers and aborted records leave gaps in the offsets; the audit ends, and sees one answer."""
     batch = Batch(f"audit-{uuid4().hex}", tmp_path / "receipts.jsonl")
     admin = AdminClient({"bootstrap.servers": apache_kafka})
-    admin.create_topics([NewTopic(batch.topic, 1)])[batch.topic].result(CREATE_LIMIT_SECONDS)
+    admin.create_topics([NewTopic(batch.topic, 1)])[batch.topic].result(HANG_SECONDS)
     (queue_id,) = batch.accept(1)
     async with AIOKafkaProducer(
         bootstrap_servers=apache_kafka, transactional_id=f"audit-{uuid4()}"

@@ -9,8 +9,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-pytestmark = pytest.mark.process
-
 Run = Callable[..., Coroutine[Any, Any, Any]]
 LATE = str(uuid4())
 

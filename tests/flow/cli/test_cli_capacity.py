@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS
 
-LIMIT_SECONDS = 30.0
 FEW = ("--requests", "2000")
 
 
@@ -49,7 +48,7 @@ def ask() -> Ask:
             capture_output=True,
             text=True,
             env=env,
-            timeout=LIMIT_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

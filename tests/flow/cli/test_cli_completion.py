@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from llmctl.completion import TOPICS_LIMIT_SECONDS
-from tests.flow.cli.conftest import RUN_LIMIT_SECONDS, Ended, Run
+from tests.flow.cli.conftest import Ended, Run
+from tests.waiting import HANG_SECONDS
 
 CONTEXTS = """
 current = "laptop"
@@ -26,8 +27,6 @@ environment = "prod"
 url = "http://127.0.0.1:8080"
 bootstrap_servers = "{servers}"
 """
-PATIENCE_SECONDS = 10.0
-"""For the start of a process on a machine that has much to do."""
 
 Bash = Callable[[str], Awaitable[Ended]]
 
@@ -50,7 +49,7 @@ def bash(tmp_path: Path, config_file: Path) -> Bash:
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PATH": path, "HOME": str(tmp_path), "LLMCTL_CONFIG": str(config_file)},
         )
-        async with asyncio.timeout(RUN_LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             out, err = await process.communicate()
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
@@ -151,4 +150,4 @@ async def test_a_broker_that_does_not_answer_is_none_of_the_prompts_business(
     begun = time.monotonic()
     ended = await llmctl(env={"_LLMCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "4"})
     assert (ended.code, ended.out.strip(), ended.err) == (0, "", "")
-    assert time.monotonic() - begun < TOPICS_LIMIT_SECONDS + PATIENCE_SECONDS
+    assert time.monotonic() - begun < TOPICS_LIMIT_SECONDS + HANG_SECONDS

@@ -2,22 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from service.contracts.codec import read_header
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.conftest import Launcher, WaitUntil
+from tests.conftest import Launcher
 from tests.flow.cli.conftest import Ended
-
-pytestmark = pytest.mark.process
+from tests.waiting import open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Ended]]
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -85,13 +82,6 @@ def guarded(
         ADMIN_TOKEN=ADMIN,
     )
     return ("--url", url, "--bootstrap-servers", place.servers)
-
-
-@asynccontextmanager
-async def open_client(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client of a service, or of the fake provider."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
-        yield client
 
 
 def read(ended: Ended) -> dict[str, dict[str, Any]]:
@@ -219,7 +209,7 @@ async def test_an_answer_that_is_an_error_fails_the_round_trip(llmctl: Run, plac
 
 
 async def test_undelivered_callbacks_and_an_away_broker_are_seen(
-    llmctl: Run, launcher: Launcher, tmp_path: Path, wait_until: WaitUntil
+    llmctl: Run, launcher: Launcher, tmp_path: Path
 ) -> None:
     """From here as from the service: what rests on the broker is left out, the service is looked at."""
     broker = launcher.start("simulator.broker", "--port", "0").ready
@@ -236,14 +226,14 @@ async def test_undelivered_callbacks_and_an_away_broker_are_seen(
         async def is_parked() -> bool:
             return bool((await client.get("/admin/v1/snapshot")).json()["outbox"]["parked"])
 
-        await wait_until(is_parked, what="a parked callback")
+        await until(is_parked, what="a parked callback")
         hindered = read(await llmctl("doctor", "other", "--round-trip", *words))
         await control.down()
 
         async def is_away() -> bool:
             return bool((await client.get("/readyz")).json()["broker"] == "down")
 
-        await wait_until(is_away, limit_seconds=30, what="the service's notice of it")
+        await until(is_away, what="the service's notice of it")
         ended = await llmctl("doctor", "team.x", "--round-trip", *words)
 
     away = read(ended)

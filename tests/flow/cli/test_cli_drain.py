@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS, until
 
 Run = Callable[..., Awaitable[Any]]
-END_LIMIT_SECONDS = 20.0
 
 
 def status(state: str, **figures: int) -> dict[str, Any]:
@@ -97,15 +96,13 @@ async def test_a_service_that_goes_away_is_code_3(llmctl: Run, admin: Any) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_an_interruption_leaves_it_draining(
-    admin: Any, wait_until: Any, number: signal.Signals
-) -> None:
+async def test_an_interruption_leaves_it_draining(admin: Any, number: signal.Signals) -> None:
     """A signal ends the waiting, not the drain: 130, what was last said, and how to take it back."""
     admin.statuses = [status("running", in_flight=2)]
     async with start(["drain", "--url", admin.url]) as process:
-        await wait_until(lambda: len(admin.calls) > 2, END_LIMIT_SECONDS, "it to wait")
+        await until(lambda: len(admin.calls) > 2, HANG_SECONDS, "it to wait")
         process.send_signal(number)
-        async with asyncio.timeout(END_LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             out, err = await process.communicate()
     assert process.returncode == 130
     assert json.loads(out)["state"] == "draining"
@@ -114,13 +111,13 @@ async def test_an_interruption_leaves_it_draining(
     assert sentence.endswith("`llmctl drain --resume` takes it back.")
 
 
-async def test_an_interruption_before_the_answer_says_so(admin: Any, wait_until: Any) -> None:
+async def test_an_interruption_before_the_answer_says_so(admin: Any) -> None:
     """The order is on its way and may have arrived: that is said, and nothing is claimed."""
     admin.silent_after = 0
     async with start(["drain", "--url", admin.url]) as process:
-        await wait_until(lambda: admin.silences, END_LIMIT_SECONDS, "the order")
+        await until(lambda: admin.silences, HANG_SECONDS, "the order")
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(END_LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             out, err = await process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert b"the drain may go on" in err
@@ -146,7 +143,7 @@ async def test_production_obeys_the_answer(
     ours, theirs = terminal
     async with start(["drain"], theirs) as process:
         said = b""
-        async with asyncio.timeout(END_LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             while b"[y/N]" not in said:
                 said += await asyncio.to_thread(os.read, ours, 4096)
             assert admin.url.encode() in said

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
 PUBLISHED = "callback published"
@@ -31,9 +30,7 @@ def talkative(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Any:
     )
 
 
-async def test_level_changes_while_the_service_runs(
-    llmctl: Run, talkative: Any, create_topic: Any, wait_until: Any
-) -> None:
+async def test_level_changes_while_the_service_runs(llmctl: Run, talkative: Any, create_topic: Any) -> None:
     """What is below the level is left out, by loggers that were used before, too; then it returns."""
     url = talkative.ready["url"]
     topic = f"results.{uuid4().hex}"
@@ -42,7 +39,7 @@ async def test_level_changes_while_the_service_runs(
 
     async def count(word: str) -> int:
         """How often the log has a word once one more request is called back."""
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+        async with open_client(url) as client:
             before = (await client.get("/admin/v1/snapshot")).json()["totals"]["published"]
             await client.post("/api/v1/comparison", json=body)
 
@@ -50,7 +47,7 @@ async def test_level_changes_while_the_service_runs(
                 snapshot = (await client.get("/admin/v1/snapshot")).json()
                 return bool(snapshot["totals"]["published"] > before and not snapshot["outbox"]["depth"])
 
-            await wait_until(is_called_back, what="the callback")
+            await until(is_called_back, what="the callback")
         return int(talkative.log.read_text().count(word))
 
     quiet = [await count(PUBLISHED), await count("request answered")]
@@ -64,7 +61,7 @@ async def test_level_changes_while_the_service_runs(
     async def has_returned() -> bool:
         return json.loads((await llmctl("log-level", "--url", url)).out)["level"] == "warning"
 
-    await wait_until(has_returned, what="the usual level", limit_seconds=20)
+    await until(has_returned, what="the usual level")
     assert [ended.code for ended in (changed, shown, back, brief)] == [0, 0, 0, 0]
     assert quiet == [0, 0]
     assert (loud, quiet_again) == (1, 1)

@@ -14,14 +14,11 @@ import httpx
 import pytest
 
 from tests.flow.cli.conftest import Run
-
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS, until
 
 
 @pytest.fixture
-async def busy_service(
-    service_url: str, client: httpx.AsyncClient, create_topic: Any, wait_until: Any
-) -> str:
+async def busy_service(service_url: str, client: httpx.AsyncClient, create_topic: Any) -> str:
     """A service that has called back three times."""
     topic = f"results.{uuid4().hex}"
     await create_topic(topic, 2)
@@ -35,7 +32,7 @@ async def busy_service(
         is_idle = not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
         return bool(is_idle and now["totals"]["published"] >= before + 3)
 
-    await wait_until(called_back, what="the callbacks")
+    await until(called_back, what="the callbacks")
     return service_url
 
 
@@ -150,7 +147,7 @@ async def test_browser_gets_the_screen(dead_port: int) -> None:
     )  # fmt: skip
     address = f"http://127.0.0.1:{dead_port}"
     try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as browser:
+        async with asyncio.timeout(HANG_SECONDS), aiohttp.ClientSession() as browser:
             await until_served(browser, address)
             async with browser.ws_connect(f"{address}/ws?width=120&height=36") as screen:
                 seen = b""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-LIMIT_SECONDS = 30.0
+from tests.waiting import HANG_SECONDS
+
 CHANGES = (
     ("submit", "--prompt", "p", "--essay-a", "ESSAY", "--essay-b", "ESSAY", "--callback-topic", "t"),
     ("cancel", "some-id"),
@@ -47,7 +48,7 @@ async def run_on(terminal: tuple[int, int], words: tuple[str, ...], config_file:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=theirs,
     )
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         assert await process.wait() == 3, "nobody is there who could obey"
     return (await asyncio.to_thread(os.read, ours, 65536)).decode()
 

@@ -17,15 +17,13 @@ import pytest
 from scipy.stats import kendalltau
 
 from simulator.essays import load_essays, pairs_path
-
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
 ROUNDS = 8
 PAIRS = [json.loads(line) for line in pairs_path().read_text(encoding="utf-8").splitlines()]
 ASSIGNMENTS = {essay.id: essay.prompt_id for essay in load_essays()}
 RANKS = {essay.id: essay.rank for essay in load_essays()}
-TAIL_LIMIT_SECONDS = 60
 SUBMITS_AT_ONCE = 8
 HOSTILE = "\x1b]0;owned\x07\u202e"
 
@@ -74,7 +72,7 @@ def judged(
         },
     )
     bodies = list(make_bodies(topic))
-    with httpx.Client(base_url=child.ready["url"], trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=child.ready["url"], trust_env=False, timeout=HANG_SECONDS) as client:
 
         def submit(body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
             answer = client.post("/api/v1/comparison", json=body, headers=headers)
@@ -83,13 +81,13 @@ def judged(
         submit(bodies[0], {"X-Run-ID": "run-9"})
         with ThreadPoolExecutor(SUBMITS_AT_ONCE) as pool:
             list(pool.map(submit, bodies))
-    words = ("--from-beginning", "--count", str(len(bodies)), "--timeout", f"{TAIL_LIMIT_SECONDS}s")
+    words = ("--from-beginning", "--count", str(len(bodies)), "--timeout", f"{HANG_SECONDS}s")
     done = subprocess.run(
         [sys.executable, "-m", "llmctl", "tail-callbacks", topic, *words],
         env={**os.environ, "LLMCTL_BOOTSTRAP_SERVERS": bootstrap_servers, "LLMCTL_CONFIG": os.devnull},
         capture_output=True,
         text=True,
-        timeout=TAIL_LIMIT_SECONDS + 20,
+        timeout=HANG_SECONDS + 20,
         check=True,
     )
     return Judged(topic, bootstrap_servers, [json.loads(line) for line in done.stdout.splitlines()])

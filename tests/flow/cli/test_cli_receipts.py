@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("embedded_broker")]
+from tests.waiting import HANG_SECONDS
+
+pytestmark = [pytest.mark.usefixtures("embedded_broker")]
 
 Run = Callable[..., Awaitable[Any]]
 GOOD = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
@@ -110,7 +112,7 @@ async def test_a_run_that_was_killed_before_its_first_receipt_goes_on(
     assert process.stdin is not None
     process.stdin.write(as_lines(GOOD, GOOD, GOOD))
     process.stdin.write_eof()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(service.bodies) < 2:  # noqa: ASYNC110 - a stub tells by its lists
             await asyncio.sleep(0.01)
     process.kill()
@@ -136,7 +138,7 @@ async def test_an_interrupted_run_says_how_it_goes_on(submit: Run, service: Any,
     assert process.stdin is not None
     process.stdin.write(as_lines(*[GOOD] * 6))
     process.stdin.write_eof()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(service.bodies) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -162,7 +164,7 @@ async def test_a_full_disk_loses_no_receipt(submit: Run, service: Any, receipts:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         _, err = await process.communicate(as_lines(*[GOOD] * 8))
     assert process.returncode == 1
     assert "cannot be written: File too large. 5 of 8 requests are accepted" in err.decode()

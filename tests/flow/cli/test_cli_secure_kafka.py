@@ -20,10 +20,8 @@ from confluent_kafka.admin import (
 
 from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.security import MECHANISM, Security
+from tests.waiting import HANG_SECONDS
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
-
-LIMIT_SECONDS = 30.0
 RIGHTS = {
     ResourceType.TOPIC: ("secured.", (AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.READ,
                                       AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS)),
@@ -76,7 +74,7 @@ def secured(start_apache_kafka: Callable[..., Cluster]) -> Secured:
         for right in rights
     ]
     for answer in admin.create_acls(rules).values():
-        answer.result(LIMIT_SECONDS)
+        answer.result(HANG_SECONDS)
     return Secured(cluster, cluster.security)
 
 
@@ -90,7 +88,7 @@ async def test_topics_are_made_changed_and_read(llmctl: Run, secured: Secured, t
     changed = await llmctl("topics", "bootstrap", topic, *kept, env=env)
     producer = Producer({"bootstrap.servers": secured.cluster.bootstrap_servers})
     producer.produce(topic, b"no callback", b"key")
-    assert producer.flush(LIMIT_SECONDS) == 0
+    assert producer.flush(HANG_SECONDS) == 0
     read = await llmctl("tail-callbacks", topic, "--from-beginning", "--count", "1", env=env)
     shown = await llmctl("config", "show", env=env)
 

@@ -11,14 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS, open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
-READY_LIMIT_SECONDS = 60.0
-END_LIMIT_SECONDS = 40.0
 ANY_PORTS = ("--port", "0", "--provider-port", "0")
 
 
@@ -71,7 +68,7 @@ async def start(*words: str, env: Mapping[str, str]) -> AsyncIterator[asyncio.su
 async def read_ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
     """The first line that a command says on stdout."""
     assert process.stdout is not None
-    async with asyncio.timeout(READY_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         line = await process.stdout.readline()
     found = json.loads(line)
     assert isinstance(found, dict)
@@ -80,7 +77,7 @@ async def read_ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 async def wait_end(process: asyncio.subprocess.Process) -> int:
     """The exit code."""
-    async with asyncio.timeout(END_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         return await process.wait()
 
 
@@ -106,10 +103,10 @@ async def test_the_demos_time_limit_is_code_4(llmctl: Run, place: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_demo_can_be_interrupted(place: Path, wait_until: Any, number: signal.Signals) -> None:
+async def test_the_demo_can_be_interrupted(place: Path, number: signal.Signals) -> None:
     """Ctrl-C while its broker is up already ends it with 130 and leaves nothing."""
     async with start("demo", env=put_in(place)) as process:
-        await wait_until(lambda: list((place / "run").iterdir()), READY_LIMIT_SECONDS, "the broker's socket")
+        await until(lambda: list((place / "run").iterdir()), HANG_SECONDS, "the broker's socket")
         process.send_signal(number)
         assert await wait_end(process) == 130
         assert process.stderr is not None
@@ -117,7 +114,7 @@ async def test_the_demo_can_be_interrupted(place: Path, wait_until: Any, number:
     assert left_in(place) == []
 
 
-async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path, wait_until: Any) -> None:
+async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> None:
     """It says where everything is, works, ends with 0, stops its children and keeps what it is to keep.
 
     The developer's own settings do not reach it: these would keep the service from starting.
@@ -147,7 +144,7 @@ async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path, wait_u
             ended = await llmctl("usage", said["topics"][-1], *servers, env=put_in(place))
             return sum(row["calls"] for row in json.loads(ended.out)["rows"]) == 1
 
-        await wait_until(is_told, what="the usage event")
+        await until(is_told, what="the usage event")
         process.send_signal(signal.SIGINT)
         assert await wait_end(process) == 0
     assert not any(lives(pid) for pid in said["pids"].values())
@@ -168,15 +165,14 @@ async def test_up_ends_when_a_part_dies(place: Path) -> None:
     assert left_in(place) == []
 
 
-async def test_nothing_outlives_a_killed_up(place: Path, wait_until: Any) -> None:
+async def test_nothing_outlives_a_killed_up(place: Path) -> None:
     """Even where nothing can be cleaned up any more, the children end."""
     async with start("up", *ANY_PORTS, "--kafka-port", "0", env=put_in(place)) as process:
         said = await read_ready(process)
         process.kill()
         await wait_end(process)
-        await wait_until(
+        await until(
             lambda: not any(lives(pid) for pid in said["pids"].values()),
-            END_LIMIT_SECONDS,
             "the children's end",
         )
 
@@ -191,6 +187,7 @@ async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
         assert await wait_end(process) == 0
 
 
+@pytest.mark.long
 async def test_up_with_replicas_is_one_address(llmctl: Run, bootstrap_servers: str) -> None:
     """Three services share a queue behind one address; what one of them leaves the others finish."""
     words = ("--replicas", "3", "--queue-backend", "kafka", "--bootstrap-servers", bootstrap_servers)
@@ -219,19 +216,19 @@ async def test_up_with_replicas_is_one_address(llmctl: Run, bootstrap_servers: s
         assert await wait_end(process) == 0
 
 
-async def test_replicas_with_files_of_their_own(llmctl: Run, place: Path, wait_until: Any) -> None:
+async def test_replicas_with_files_of_their_own(llmctl: Run, place: Path) -> None:
     """The balancer passes over a replica that is not ready; each keeps its own queue."""
     words = ("--kafka-port", "0", "--replicas", "2", "--data-dir", str(place / "data"))
     async with start("up", *ANY_PORTS, *words, env=put_in(place)) as process:
         said = await read_ready(process)
         await llmctl("drain", "--url", said["replica_urls"][0], "--timeout", "20s")
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with open_client() as client:
 
             async def is_passed_over() -> bool:
                 answers = [(await client.get(said["url"] + "/readyz")).status_code for _ in range(4)]
                 return answers == [200] * 4
 
-            await wait_until(is_passed_over, 10.0, "passing it over")
+            await until(is_passed_over, "passing it over")
         process.terminate()
         assert await wait_end(process) == 0
     assert sorted(each.name for each in (place / "data").glob("queue*.db")) == ["queue-1.db", "queue-2.db"]

@@ -8,8 +8,6 @@ from uuid import UUID
 
 import pytest
 
-pytestmark = pytest.mark.process
-
 Run = Callable[..., Awaitable[Any]]
 GOOD = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
 

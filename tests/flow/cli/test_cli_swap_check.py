@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("embedded_broker")]
+pytestmark = [pytest.mark.usefixtures("embedded_broker")]
 
 Run = Callable[..., Awaitable[Any]]
 

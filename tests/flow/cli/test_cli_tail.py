@@ -12,11 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
-READ_LIMIT_SECONDS = 20.0
 
 
 async def fill(service: Any, topic: str) -> None:
@@ -87,7 +86,7 @@ async def test_only_new_records_are_shown_by_default(
 
 
 async def test_what_comes_while_it_waits_is_shown(
-    llmctl: Run, service: Any, topic: str, bootstrap_servers: str, wait_until: Any
+    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
 ) -> None:
     """A live callback appears and ends the wait."""
     tailing = asyncio.create_task(
@@ -107,7 +106,7 @@ async def test_what_comes_while_it_waits_is_shown(
         await service.call_back(topic, "q-live", uuid4())
         return tailing.done()
 
-    deadline = asyncio.get_running_loop().time() + READ_LIMIT_SECONDS
+    deadline = asyncio.get_running_loop().time() + HANG_SECONDS
     while not await call_until_seen():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.wait({tailing}, timeout=0.2)
@@ -228,6 +227,7 @@ async def test_what_the_embedded_broker_cannot_keep_is_refused(
         assert (ended.code, ended.out) == (2, "")
 
 
+@pytest.mark.long
 async def test_the_queues_topics_are_created_together(llmctl: Run, bootstrap_servers: str) -> None:
     """The four topics of the Kafka queue, the memory with one partition; said again, nothing changes."""
     name = f"queue-{uuid4().hex[:8]}"
@@ -247,6 +247,7 @@ async def test_the_queues_topics_are_created_together(llmctl: Run, bootstrap_ser
         }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -274,7 +275,7 @@ async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, boo
     )
     os.close(writing)
     os.close(reading)
-    async with asyncio.timeout(READ_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         _, err = await process.communicate()
     assert process.returncode == 1
     assert b"Traceback" not in err
@@ -291,7 +292,7 @@ async def test_a_full_disk_behind_the_output_is_one_sentence(form: str) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(full)
-    async with asyncio.timeout(READ_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         _, err = await process.communicate()
     assert process.returncode == 1
     assert len(err.splitlines()) == 1
@@ -309,7 +310,7 @@ async def _watch(words: list[str], env: dict[str, str]) -> str:
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", **env},
     )
     os.close(theirs)
-    async with asyncio.timeout(READ_LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         assert await process.wait() == 0
     shown = b""
     try:

@@ -18,10 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-pytestmark = pytest.mark.process
+from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Awaitable[Any]]
-LIMIT_SECONDS = 20.0
 
 
 def make_item(number: int, topic: str = "results", reason: str = "MESSAGE_TOO_LARGE") -> dict[str, Any]:
@@ -93,7 +92,7 @@ async def parking() -> AsyncIterator[Parking]:
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         await server.startup()
     serving = asyncio.create_task(server.main_loop())
     try:
@@ -257,7 +256,7 @@ async def test_production_obeys_the_answer(
     ours, theirs = terminal
     async with start(("undelivered", "resend", "--all"), theirs) as process:
         said = b""
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             while b"[y/N]" not in said:
                 said += await asyncio.to_thread(os.read, ours, 4096)
             assert production.url.encode() in said

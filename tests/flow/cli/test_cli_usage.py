@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-pytestmark = pytest.mark.process
+from tests.waiting import open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
 USAGE_TOPIC = f"usage.{uuid4().hex}"
@@ -35,7 +35,7 @@ async def priced(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Async
             "LLM_PROVIDER_SERVICE_MAX_COST_USD_PER_DAY": "2.5",
         },
     )
-    async with httpx.AsyncClient(base_url=child.ready["url"], timeout=20, trust_env=False) as client:
+    async with open_client(child.ready["url"]) as client:
         yield client
 
 
@@ -44,7 +44,6 @@ async def test_callers_models_and_budget(
     priced: httpx.AsyncClient,
     create_topic: Any,
     read_topic: Any,
-    wait_until: Any,
     bootstrap_servers: str,
 ) -> None:
     """Who has used what, the same by account, callbacks and usage events, and how much of the day is left."""
@@ -61,7 +60,7 @@ async def test_callers_models_and_budget(
         ended = await llmctl("usage", *at)
         return sum(row["calls"] for row in json.loads(ended.out)["rows"]) == 3
 
-    await wait_until(are_accounted, what="three calls", limit_seconds=20)
+    await until(are_accounted, what="three calls")
     by_caller = await llmctl("usage", "--by", "caller", *at)
     for_people = await llmctl("usage", "--by", "caller", "--by", "model", *at, "--output", "table")
     by_topic = await llmctl("usage", topic, "--by", "topic", "--bootstrap-servers", bootstrap_servers)

@@ -1,6 +1,6 @@
 """Topics and the lag of their groups, read from the embedded broker."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,8 +14,7 @@ from llmctl.client.topics import read_topics
 from llmctl.exits import Unreachable
 from simulator.broker.control import TopicSpec, find_control
 from simulator.kafka_address import KafkaAddress
-
-pytestmark = pytest.mark.process
+from tests.waiting import until
 
 
 async def write(bootstrap_servers: str, topic: str, counts: Sequence[int]) -> None:
@@ -124,7 +123,7 @@ async def test_nobody_there_is_unreachable() -> None:
             pytest.fail("there is nothing to read")
 
 
-async def test_a_broker_that_comes_back_is_read_again(launcher: Any, wait_until: Callable[..., Any]) -> None:
+async def test_a_broker_that_comes_back_is_read_again(launcher: Any) -> None:
     """A reading while it is away is Unreachable, and the same reader goes on afterwards."""
     servers = launcher.start("simulator.broker", "--port", "0").ready["bootstrap_servers"]
     control = await find_control(servers)
@@ -143,4 +142,4 @@ async def test_a_broker_that_comes_back_is_read_again(launcher: Any, wait_until:
         with pytest.raises(Unreachable):
             await reader.read()
         await control.up()
-        await wait_until(reads, what="the reader reads again")
+        await until(reads, what="the reader reads again")

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.broker.runtime import control_path
 from tests.flow.client.callbacks import CallBack, open_writer
-
-STOP_LIMIT_SECONDS = 20.0
+from tests.waiting import HANG_SECONDS, open_client
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Up:
 
     async def operate(self, path: str, **body: object) -> None:
         """An operator's order to the service."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+        async with open_client(self.url) as client:
             (await client.post(f"/admin/v1/{path}", json=body)).raise_for_status()
 
 
@@ -75,7 +73,7 @@ def up() -> Iterator[Up]:
             yield Up(said["url"], servers, BrokerControl(control_path(folders["LLMCTL_RUNTIME_DIR"], port)))
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=STOP_LIMIT_SECONDS)
+            process.communicate(timeout=HANG_SECONDS)
 
 
 @pytest.fixture

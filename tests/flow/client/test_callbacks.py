@@ -7,7 +7,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
@@ -24,16 +23,14 @@ from llmctl.library import (
     connect,
 )
 from simulator.kafka_address import KafkaAddress
-from tests.conftest import WaitUntil
 from tests.flow.client.callbacks import CallBack
 from tests.flow.client.conftest import Up
-
-LIMIT_SECONDS = 10.0
+from tests.waiting import HANG_SECONDS, open_client, until
 
 
 async def take(listener: Listener, number: int) -> list[Callback]:
     """The next so many."""
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(HANG_SECONDS):
         return [await anext(listener) for _ in range(number)]
 
 
@@ -126,7 +123,7 @@ async def test_many_listeners_share_the_consumer(
 
 
 async def test_a_slow_listener_keeps_nobody_waiting_and_misses_nothing(
-    up: Up, topic: str, call_back: CallBack, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+    up: Up, topic: str, call_back: CallBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It falls behind, reads on by itself, and joins the others again; what it awaits in its loop comes."""
     readers: list[str] = []
@@ -153,7 +150,7 @@ async def test_a_slow_listener_keeps_nobody_waiting_and_misses_nothing(
             assert result.is_success
             handed += await take(callbacks, 19)
         taking = asyncio.create_task(take(callbacks, 1))
-        await wait_until(lambda: readers and readers[-1] == "closed", what="the end of its own consumer")
+        await until(lambda: readers and readers[-1] == "closed", what="the end of its own consumer")
         await call_back(topic, "q-60", partition=0)
         handed += await taking
     assert names(handed) == [*sent, "q-60"]
@@ -165,7 +162,7 @@ async def test_a_loop_that_is_left_and_entered_again(up: Up, topic: str, call_ba
     await call_back(topic, "q-1", "q-2", partition=0)
     async with connect(up.url, up.bootstrap_servers) as client:
         found = []
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             async for callback in client.callbacks(topic, start="beginning"):
                 found.append(callback)
                 break
@@ -206,7 +203,7 @@ async def test_simulated_runs_are_left_out(up: Up, topic: str) -> None:
         client.callbacks(topic) as real,
         client.callbacks(topic, run_id="run-2") as one,
         client.callbacks(topic, all_runs=True) as every,
-        httpx.AsyncClient(base_url=up.url, trust_env=False) as http,
+        open_client(up.url) as http,
     ):
         body = {"user_prompt": "Which?", "essay_a": "a", "essay_b": "b", "callback_topic": topic}
         for run in ("run-1", "run-2", None):

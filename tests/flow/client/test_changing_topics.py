@@ -9,11 +9,11 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from llmctl.library import ComparisonClient, PositionLost, TimedOut, TopicUnreadable, connect
-from tests.conftest import APACHE, CreateTopic, WaitUntil, choose_creator
+from tests.conftest import APACHE, CreateTopic, choose_creator
 from tests.flow.client.callbacks import CallBack, make_callback, open_writer
+from tests.waiting import HANG_SECONDS, until
 
 NO_SERVICE = "http://127.0.0.1:1"
-LIMIT_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -48,30 +48,30 @@ async def program(apache_kafka: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     """A client that looks after its topics ten times a second instead of every five."""
     monkeypatch.setattr("llmctl.client.dispatcher.LOOK_SECONDS", 0.1)
     monkeypatch.setattr("llmctl.client.topic_reader.METADATA_AGE_SECONDS", 0.2)
-    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=LIMIT_SECONDS) as client:
+    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=HANG_SECONDS) as client:
         yield client
 
 
 async def delete(admin: AdminClient, topic: str) -> None:
     """Deletes a topic, and waits until it is gone."""
-    await asyncio.to_thread(lambda: admin.delete_topics([topic])[topic].result(LIMIT_SECONDS))
+    await asyncio.to_thread(lambda: admin.delete_topics([topic])[topic].result(HANG_SECONDS))
 
 
 async def test_a_new_partition_is_read_from_its_beginning(
-    program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str, wait_until: WaitUntil
+    program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str
 ) -> None:
     """Whoever awaits, listens, or goes on from a position of before gets what comes on it."""
     before = await program.find_position(name)
     pending = await program.expect("q-1", name)
     async with program.callbacks(name) as callbacks:
         new = admin.create_partitions([NewPartitions(name, 3)])[name]
-        await asyncio.to_thread(new.result, LIMIT_SECONDS)
+        await asyncio.to_thread(new.result, HANG_SECONDS)
         # The controller answers before the broker has heard of it.
-        await wait_until(lambda: len(admin.list_topics(name, LIMIT_SECONDS).topics[name].partitions) == 3)
+        await until(lambda: len(admin.list_topics(name, HANG_SECONDS).topics[name].partitions) == 3)
         async with open_writer(apache_kafka) as call_back:
             await call_back(name, "q-1", partition=2)
         assert (await pending).request_id == "q-1"
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             assert (await anext(callbacks)).partition == 2
             assert (await anext(program.callbacks(name, start=before))).partition == 2
 
@@ -97,7 +97,7 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
 ) -> None:
     """Who awaits gets the callback that stands on the new one, who listens hears of the loss."""
     await call_back(name, *(f"old-{number}" for number in range(5)))
-    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=LIMIT_SECONDS) as client:
+    async with connect(NO_SERVICE, apache_kafka, timeout_seconds=HANG_SECONDS) as client:
         position = await client.find_position(name)
         pending, missing = await client.expect("new-1", name), await client.expect("new-2", name)
         async with client.callbacks(name) as callbacks:
@@ -109,7 +109,7 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
             with pytest.raises(
                 PositionLost, match=f"{name}/0 has no offset 5 any more and goes on at 0"
             ) as lost:
-                async with asyncio.timeout(LIMIT_SECONDS):
+                async with asyncio.timeout(HANG_SECONDS):
                     await anext(callbacks)
             with pytest.raises(TimedOut, match=f"Meanwhile {name}/0 has no offset 5"):
                 await missing.result(timeout_seconds=0)
@@ -119,9 +119,7 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
             await anext(client.callbacks(name, start=position))
 
 
-async def test_what_is_no_record_is_passed(
-    program: ComparisonClient, name: str, apache_kafka: str, wait_until: WaitUntil
-) -> None:
+async def test_what_is_no_record_is_passed(program: ComparisonClient, name: str, apache_kafka: str) -> None:
     """The marker at the end of a transaction has an offset, and is waited for by nobody."""
     before = await program.find_position(name)
     producer = AIOKafkaProducer(bootstrap_servers=apache_kafka, transactional_id=uuid4().hex)
@@ -133,8 +131,8 @@ async def test_what_is_no_record_is_passed(
     async def passed() -> bool:
         return (await program.find_position(name)).offsets[name][0] == 2
 
-    await wait_until(passed, LIMIT_SECONDS, "the marker's being passed")
-    async with asyncio.timeout(LIMIT_SECONDS):
+    await until(passed, HANG_SECONDS, "the marker's being passed")
+    async with asyncio.timeout(HANG_SECONDS):
         found = await program.expect("q-2", name, start=before)
         with pytest.raises(TimedOut):
             await found.result(timeout_seconds=0)

@@ -26,6 +26,7 @@ from llmctl.library import (
 )
 from tests.flow.client.callbacks import CallBack
 from tests.flow.client.conftest import Up
+from tests.waiting import HANG_SECONDS
 
 PROMPT = "Which essay is better?"
 ESSAYS = ("The first essay.", "The second essay.")
@@ -53,7 +54,6 @@ async def test_three_lines(up: Up, topic: str) -> None:
         assert result.winner in {"essay_a", "essay_b"}
 
 
-@pytest.mark.timeout(120)
 async def test_a_thousand_awaits_at_once(up: Up, topic: str, consumers: list[Any]) -> None:
     """Each caller gets the answer to its own request, all over one consumer, and no other task is made."""
     async with connect(up.url, up.bootstrap_servers) as client:
@@ -121,7 +121,7 @@ async def test_a_callback_may_come_before_the_202(up: Up, topic: str, call_back:
             body = json.loads(request.content)
             await call_back(topic, "stranger", "q-1", "q-1", correlation_id=UUID(body["correlation_id"]))
             before = 0
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 while before < 3:  # until the client has read them
                     before = sum((await client.find_position(topic)).offsets[topic].values())
                     await asyncio.sleep(0.01)

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from llmctl.client.patience import Patience
+from tests.waiting import HANG_SECONDS
 
 PAUSE_SECONDS = 0.02
 
@@ -11,7 +12,7 @@ PAUSE_SECONDS = 0.02
 async def test_an_open_door_keeps_nobody() -> None:
     """All go at once as long as nothing was refused."""
     patience = Patience(1.0)
-    async with asyncio.timeout(5), patience.turn(), patience.turn():
+    async with asyncio.timeout(HANG_SECONDS), patience.turn(), patience.turn():
         pass
 
 
@@ -38,12 +39,12 @@ async def test_one_knocks_while_the_others_wait() -> None:
                 refusals -= 1
                 assert patience.bear("full", PAUSE_SECONDS, time.monotonic())
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         for _ in range(5):
             tasks.create_task(send())
     assert (most, len(at)) == (1, 8)
     assert all(at[number] - began >= (number + 1) * PAUSE_SECONDS for number in range(4))
-    async with asyncio.timeout(5), patience.turn(), patience.turn():
+    async with asyncio.timeout(HANG_SECONDS), patience.turn(), patience.turn():
         pass  # and the door is open again
 
 

@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient
 from simulator.broker.cluster import PRODUCE_API_KEY, MockCluster
 from simulator.broker.errors import BrokerError
 from simulator.broker.topic import TopicSpec
-
-TIMEOUT_SECONDS = 5.0
+from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def produce(cluster: MockCluster, topic: str, **settings: str | int) -> KafkaErr
         {"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}", "log_level": 0, **settings}
     )
     producer.produce(topic, b"value", on_delivery=lambda error, _: reports.append(error))
-    assert producer.flush(TIMEOUT_SECONDS) == 0
+    assert producer.flush(HANG_SECONDS) == 0
     return reports[0]
 
 
@@ -46,7 +45,9 @@ def test_a_created_topic_has_its_partitions_and_only_once(cluster: MockCluster) 
 def test_clients_are_sent_to_the_advertised_address(cluster: MockCluster) -> None:
     """Metadata names the advertised port, while the listener keeps its own."""
     cluster.advertise("127.0.0.1", 1)
-    listed = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"}).list_topics(timeout=5)
+    listed = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"}).list_topics(
+        timeout=HANG_SECONDS
+    )
     assert [f"{broker.host}:{broker.port}" for broker in listed.brokers.values()] == ["127.0.0.1:1"]
     assert listed.controller_id in listed.brokers
 
@@ -68,12 +69,12 @@ def test_a_topic_with_an_error_keeps_its_partitions_and_records(cluster: MockClu
     asking = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"})
     for code, partitions in ((3, 0), (29, 2)):
         cluster.set_topic_error("t", code)
-        shown = asking.list_topics(timeout=TIMEOUT_SECONDS).topics["t"]
+        shown = asking.list_topics(timeout=HANG_SECONDS).topics["t"]
         assert (shown.error.code(), len(shown.partitions)) == (code, partitions)
         assert cluster.topic_errors == {"t": code}
         assert cluster.topics() == (TopicSpec("t", 2),)
     cluster.set_topic_error("t", 0)
-    assert asking.list_topics(timeout=TIMEOUT_SECONDS).topics["t"].error is None
+    assert asking.list_topics(timeout=HANG_SECONDS).topics["t"].error is None
     assert cluster.topic_errors == {}
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from simulator.broker.errors import PortInUse
 from simulator.broker.relay import MAX_HELD_BYTES, UPSTREAM_BACKLOG, Relay
-
-DEADLINE_SECONDS = 10.0
+from tests.waiting import HANG_SECONDS
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -27,7 +26,7 @@ async def relay_before(serve: Serve) -> AsyncIterator[Relay]:
     relay = Relay.bind("127.0.0.1", 0, upstream_port=upstream.sockets[0].getsockname()[1])
     await relay.bring_up()
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             yield relay
     finally:
         await relay.close()
@@ -306,7 +305,7 @@ async def test_a_client_is_cut_where_nothing_listens_behind_the_relay() -> None:
         relay = Relay.bind("127.0.0.1", 0, upstream_port=closed.getsockname()[1])
         await relay.bring_up()
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS), connect(relay) as (reader, writer):
+            async with asyncio.timeout(HANG_SECONDS), connect(relay) as (reader, writer):
                 writer.write(b"x")
                 assert await read_until_cut(reader) == b""
         finally:

@@ -25,8 +25,6 @@ from simulator.broker.runtime import (
 )
 from simulator.broker.topic import TopicSpec
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:

@@ -4,6 +4,7 @@ import asyncio
 
 from simulator.provider.capacity import Capacity, Slots
 from simulator.provider.faults import find_fault
+from tests.waiting import HANG_SECONDS
 
 TWO = Capacity(slots=2, queue=1, overflow=find_fault("http_429"), slowdown_when_full=3.0)
 
@@ -18,7 +19,7 @@ async def test_it_slows_as_it_fills_and_overflows() -> None:
     await asyncio.sleep(0)
     assert slots.is_full(TWO)
     slots.leave(TWO)
-    assert await asyncio.wait_for(waiting, 5) == 3.0
+    assert await asyncio.wait_for(waiting, HANG_SECONDS) == 3.0
     assert not slots.is_full(TWO)
 
 
@@ -34,6 +35,6 @@ async def test_a_cancelled_wait_keeps_no_slot() -> None:
     slots.leave(one)
     chosen.cancel()
     await asyncio.wait({chosen}, timeout=5)
-    assert await asyncio.wait_for(last, 5) == 1.0
+    assert await asyncio.wait_for(last, HANG_SECONDS) == 1.0
     slots.leave(one)
-    assert await asyncio.wait_for(slots.enter(one), 5) == 1.0
+    assert await asyncio.wait_for(slots.enter(one), HANG_SECONDS) == 1.0

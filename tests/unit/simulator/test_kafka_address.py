@@ -6,8 +6,6 @@ import pytest
 
 from simulator.kafka_address import KafkaAddress
 
-pytestmark = pytest.mark.unit
-
 LOGIN = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "reader", "sasl_password": "canary"}
 
 

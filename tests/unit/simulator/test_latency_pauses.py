@@ -3,6 +3,7 @@
 import asyncio
 
 from simulator.provider.pauses import Pauses
+from tests.waiting import HANG_SECONDS
 
 
 async def test_a_pause_takes_its_time() -> None:
@@ -16,13 +17,13 @@ async def test_a_pause_takes_its_time() -> None:
 async def test_the_end_wakes_all_and_lets_nobody_wait_again() -> None:
     """Those who wait go on at once, and so do those who come later."""
     pauses = Pauses()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         for _ in range(3):
             tasks.create_task(pauses.pause(3600))
         await asyncio.sleep(0)
         assert pauses.under_way == 3
         pauses.end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         await pauses.pause(3600)
     assert pauses.under_way == 0
 

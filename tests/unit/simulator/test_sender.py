@@ -32,9 +32,8 @@ from simulator.load.sender import Sender, SendLimits
 from simulator.load.submits import Submit, SubmitEnd
 from simulator.load.transport import Poster, PostLimits, Target
 from simulator.load.turns import Arrivals, Releases, Schedule
+from tests.waiting import HANG_SECONDS, until
 
-LIMIT_SECONDS = 10.0
-WaitUntil = Callable[..., Awaitable[None]]
 PUNCTUAL_SECONDS = 0.1
 """What a busy machine may add; without a stall a send is late by a millisecond or two."""
 
@@ -151,7 +150,7 @@ async def serving(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncItera
     port = listener.sockets[0].getsockname()[1]
     server.url = f"http://127.0.0.1:{port}/" if tls is None else f"https://localhost:{port}/"
     try:
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             yield server
     finally:
         server.released.set()
@@ -325,8 +324,8 @@ async def test_a_connection_that_closed_while_idle_is_not_used() -> None:
             for _ in range(rounds):
                 assert isinstance(await post(poster), Answered)
                 for idle in poster._idle:
-                    assert idle._poll.poll(1000 * LIMIT_SECONDS), "the close did not come"
-        serving_thread.join(LIMIT_SECONDS)
+                    assert idle._poll.poll(1000 * HANG_SECONDS), "the close did not come"
+        serving_thread.join(HANG_SECONDS)
 
 
 async def test_the_time_limit_of_a_request_is_its_own() -> None:
@@ -367,11 +366,11 @@ async def test_a_broken_connection_makes_room_for_those_that_wait() -> None:
     assert server.connections == 5
 
 
-async def test_closing_ends_what_is_under_way(wait_until: WaitUntil) -> None:
+async def test_closing_ends_what_is_under_way() -> None:
     """What was sent is broken, what waited was never sent, and nothing hangs."""
     async with serving(hang) as server, posting(server.url, max_connections=1) as poster:
         first, second = post(poster), post(poster)
-        await wait_until(lambda: server.asked)
+        await until(lambda: server.asked)
         await poster.close()
         assert isinstance(await first, Broken)
         assert isinstance(await second, Unreachable)
@@ -675,11 +674,11 @@ def test_the_schedule_is_kept_on_uvloop() -> None:
     uvloop.run(run_once())
 
 
-async def test_answers_do_not_pace_the_sends(wait_until: WaitUntil) -> None:
+async def test_answers_do_not_pace_the_sends() -> None:
     """While nothing at all is answered, everything still goes out when it is due: the loop is open."""
     async with serving(hang) as server, sending(server.url, every(0.005, 50), max_outstanding=50) as run:
         running = asyncio.create_task(run.sender.run())
-        await wait_until(lambda: len(server.asked) == 50)
+        await until(lambda: len(server.asked) == 50)
         assert run.submits == []
         assert run.sender.open == 50
         assert run.sender.take_lateness().percentile(0.5) < PUNCTUAL_SECONDS
@@ -707,11 +706,11 @@ async def test_answers_are_read_in_the_middle_of_a_burst() -> None:
         assert min(submit.ended for submit in run.submits) < last_sent
 
 
-async def test_what_the_guard_keeps_back_is_counted(wait_until: WaitUntil) -> None:
+async def test_what_the_guard_keeps_back_is_counted() -> None:
     """With three requests open and unanswered, the rest is skipped, and each of them is on record."""
     async with serving(hang) as server, sending(server.url, every(0.001, 10), max_outstanding=3) as run:
         running = asyncio.create_task(run.sender.run())
-        await wait_until(lambda: run.count(SubmitEnd.SKIPPED) == 7 and len(server.asked) == 3)
+        await until(lambda: run.count(SubmitEnd.SKIPPED) == 7 and len(server.asked) == 3)
         assert run.sender.open == run.sender.sent == 3
         skipped = [submit for submit in run.submits if submit.end is SubmitEnd.SKIPPED]
         assert [(submit.number, submit.sent, submit.attempts) for submit in skipped] == [
@@ -811,16 +810,16 @@ async def test_a_service_that_is_not_there_is_unreachable() -> None:
     """Nothing was sent, so nothing is in doubt and nothing is tried again."""
     async with serving(accept) as server:
         gone = server.url
-    async with asyncio.timeout(LIMIT_SECONDS), sending(gone, every(0.001, 5)) as run:
+    async with asyncio.timeout(HANG_SECONDS), sending(gone, every(0.001, 5)) as run:
         await run.sender.run()
     assert [(submit.end, submit.attempts) for submit in run.submits] == [(SubmitEnd.UNREACHABLE, 1)] * 5
 
 
-async def test_a_stop_lets_open_requests_end(wait_until: WaitUntil) -> None:
+async def test_a_stop_lets_open_requests_end() -> None:
     """What is due after it is never sent; what is open gets its answer."""
     async with serving(hang_then_accept) as server, sending(server.url, every(0.02, 1000)) as run:
         running = asyncio.create_task(run.sender.run())
-        await wait_until(lambda: len(server.asked) >= 3)
+        await until(lambda: len(server.asked) >= 3)
         run.sender.stop(time.monotonic(), time.monotonic() + 5.0)
         assert not running.done()
         server.released.set()
@@ -833,7 +832,7 @@ async def hang_then_accept(server: Server, asked: Asked, writer: asyncio.StreamW
     return await accept(server, asked, writer)
 
 
-async def test_a_stop_gives_up_at_last(wait_until: WaitUntil) -> None:
+async def test_a_stop_gives_up_at_last() -> None:
     """At the end of its time what is open is ambiguous, and so is what waits to be sent again."""
 
     async def reply(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -842,7 +841,7 @@ async def test_a_stop_gives_up_at_last(wait_until: WaitUntil) -> None:
 
     async with serving(reply) as server, sending(server.url, every(0.0, 2), resolve_limit_seconds=60) as run:
         running = asyncio.create_task(run.sender.run())
-        await wait_until(lambda: run.sender.unresolved == 1 and run.sender.open == 1)
+        await until(lambda: run.sender.unresolved == 1 and run.sender.open == 1)
         run.sender.stop(time.monotonic(), time.monotonic() + 0.1)
         await running
     assert sorted((submit.number, submit.end, submit.was_ambiguous) for submit in run.submits) == [
@@ -851,7 +850,7 @@ async def test_a_stop_gives_up_at_last(wait_until: WaitUntil) -> None:
     ]
 
 
-async def test_a_closed_loop_sends_what_is_released(wait_until: WaitUntil) -> None:
+async def test_a_closed_loop_sends_what_is_released() -> None:
     """Each release is due at its moment; the loop waits for more until it is stopped."""
     releases = Releases()
     async with serving(accept) as server, sending(server.url, releases) as run:
@@ -861,7 +860,7 @@ async def test_a_closed_loop_sends_what_is_released(wait_until: WaitUntil) -> No
             at = time.monotonic()
             releases.add(count, at)
             run.sender.wake()
-            await wait_until(lambda wanted=before + count: len(run.submits) == wanted)
+            await until(lambda wanted=before + count: len(run.submits) == wanted)
             assert {submit.intended for submit in run.submits[before:]} == {at}
         assert not running.done()
         run.sender.stop(time.monotonic(), time.monotonic() + 5.0)

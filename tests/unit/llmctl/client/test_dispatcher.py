@@ -15,8 +15,8 @@ from llmctl.client.topic_reader import Gap, ReadingHindered, TopicReader, TopicR
 from llmctl.client.topics import TopicFacts
 from llmctl.exits import Unreachable
 from simulator.kafka_address import KafkaAddress
-from tests.conftest import until
 from tests.unit.llmctl.client.records import Record
+from tests.waiting import until
 
 
 class FakeReader(TopicReader):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 import pytest
@@ -11,6 +10,7 @@ from llmctl.tui.feeds.mock import STEP_SECONDS, MockFeed, MockService
 from llmctl.tui.model.frames import Callbacks, Figures, Frame, TopicFigures, pack
 from llmctl.tui.model.reading import Reading, read_figures
 from llmctl.tui.model.store import Store
+from tests.waiting import until
 
 BEGIN = 1_000_000.0
 STEPS = 400
@@ -129,14 +129,12 @@ class Recent:
         self.frames.append(frame)
 
 
-async def test_it_feeds_a_sink_until_it_is_cancelled(
-    monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Awaitable[None]]
-) -> None:
+async def test_it_feeds_a_sink_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the moments of the monitor's clock."""
     monkeypatch.setattr("llmctl.tui.feeds.mock.STEP_SECONDS", 0.001)
     both = Recent()
     running = asyncio.create_task(MockFeed(both, 1).run(both))
-    await wait_until(lambda: len(both.frames) >= 6)
+    await until(lambda: len(both.frames) >= 6)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

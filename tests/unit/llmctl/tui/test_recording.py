@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from llmctl.tui.model.frames import (
     TopicFigures,
 )
 from llmctl.tui.model.rows import CallbackRow
+from tests.waiting import until
 
 SECRET = "a justification like no other"
 CALLER = "what the caller alone knows"
@@ -147,15 +147,13 @@ def test_a_recording_goes_on(tmp_path: Path) -> None:
     assert read(path) == [FRAMES[0], FRAMES[5], FRAMES[4]]
 
 
-async def test_it_is_written_while_it_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Awaitable[None]]
-) -> None:
+async def test_it_is_written_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without anybody asking, so that a crash loses little."""
     monkeypatch.setattr("llmctl.tui.feeds.recording.WRITE_EVERY_SECONDS", 0.001)
     with Recorder(tmp_path / "a.llmrec") as recorder:
         recorder.take(FRAMES[0])
         running = asyncio.create_task(recorder.run())
-        await wait_until(lambda: recorder.frames)
+        await until(lambda: recorder.frames)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from llmctl.tui.feeds.recording import Recorder, Recording
 from llmctl.tui.feeds.replay import Replay, ReplayClock, RunFollower, read_moment
 from llmctl.tui.model.frames import Bookmark, Frame, RunFigures
+from tests.waiting import until
 
 BEGIN, END = 1000.0, 1060.0
 
@@ -154,9 +155,7 @@ async def test_another_moment_begins_anew(
     assert fresh.moments == wanted
 
 
-async def test_a_run_is_followed_as_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Awaitable[None]]
-) -> None:
+async def test_a_run_is_followed_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its frames alone, each once, also those that come later."""
     monkeypatch.setattr("llmctl.tui.feeds.replay.LOOK_EVERY_SECONDS", 0.001)
     path, sink = tmp_path / "a.llmrec", Gathered()
@@ -166,10 +165,10 @@ async def test_a_run_is_followed_as_it_is_written(
         recorder.write()
         with contextlib.closing(Recording(path)) as recording:
             following = asyncio.create_task(RunFollower(recording).run(sink))
-            await wait_until(lambda: sink.frames)
+            await until(lambda: sink.frames)
             recorder.take(RunFigures(2.0, {}))
             recorder.write()
-            await wait_until(lambda: len(sink.frames) >= 2)
+            await until(lambda: len(sink.frames) >= 2)
             following.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await following

@@ -6,6 +6,7 @@ from typing import Any
 from service.engine.cancellation import Cancellation, Wishes
 from service.engine.phase import PhaseGate
 from service.queues.memory import MemoryQueue
+from tests.waiting import HANG_SECONDS
 
 
 async def test_another_caller_is_told_nothing_while_it_is_being_cancelled(make_request: Any) -> None:
@@ -22,7 +23,7 @@ async def test_another_caller_is_told_nothing_while_it_is_being_cancelled(make_r
     owners = asyncio.ensure_future(cancellation.cancel_held(request.queue_id, "red"))
     await asyncio.sleep(0)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         others = await cancellation.cancel_held(request.queue_id, "blue")
 
     assert (others, owners.done()) == (False, False)

@@ -10,9 +10,7 @@ import pytest
 from service.engine.drain import DrainController, DrainState
 from service.engine.phase import Phase, PhaseGate
 from service.telemetry.clock import SystemClock
-from tests.conftest import until
-
-pytestmark = pytest.mark.unit
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("until_empty", [True, False])

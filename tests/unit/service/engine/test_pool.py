@@ -22,6 +22,7 @@ from service.engine.pool import Pool
 from service.queues.backlog import name_provider
 from service.queues.memory import MemoryQueue
 from service.telemetry.clock import SystemClock
+from tests.waiting import HANG_SECONDS, until
 
 REPLY = ProviderReply(Judgement(EssayComparisonWinner.ESSAY_A, "Better.", 0.9), "m", Usage(10, 10))
 
@@ -60,7 +61,7 @@ class Workshop:
             await asyncio.wait([task])
 
 
-async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any, wait_until: Any) -> None:
+async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any) -> None:
     """Requests of a held provider stay queued, uncounted; those of the others go ahead of them."""
     openai, google = LLMProviderType.OPENAI, LLMProviderType.GOOGLE
     shop = Workshop(concurrency=2, limits={openai: Limits(10), google: Limits(10)})
@@ -71,18 +72,16 @@ async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: shop.pool.finished == 2)
+        await until(lambda: shop.pool.finished == 2)
         assert {name_provider(claim.request) for claim in shop.started} == {"google"}
         assert shop.queue.stats().waiting == 3
         shop.guards.free(openai)
-        await wait_until(lambda: shop.pool.finished == 5)
+        await until(lambda: shop.pool.finished == 5)
 
     assert [claim.attempt for claim in shop.started] == [1] * 5
 
 
-async def test_call_refused_while_others_are_claimed_holds_those_too(
-    make_request: Any, wait_until: Any
-) -> None:
+async def test_call_refused_while_others_are_claimed_holds_those_too(make_request: Any) -> None:
     """Claims become durable while a refusal comes in: they go back uncounted, in order, uncalled."""
     shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10)})
     requests = [make_request() for _ in range(4)]
@@ -101,21 +100,21 @@ async def test_call_refused_while_others_are_claimed_holds_those_too(
     shop.queue.claim = claim_during_refusal  # type: ignore[method-assign]
     async with shop.running():
         await shop.queue.put(requests[0])
-        await wait_until(lambda: shop.started)
+        await until(lambda: shop.started)
         for request in requests[1:]:
             await shop.queue.put(request)
-        await wait_until(lambda: shop.guards.state(LLMProviderType.MOCK).held_seconds is not None)
-        await wait_until(lambda: shop.queue.stats().waiting == 3)
+        await until(lambda: shop.guards.state(LLMProviderType.MOCK).held_seconds is not None)
+        await until(lambda: shop.queue.stats().waiting == 3)
         assert (len(shop.started), shop.pool.in_flight_count()) == (1, 1)
         shop.guards.free(LLMProviderType.MOCK)
         shop.release.set()
-        await wait_until(lambda: shop.pool.finished == 4)
+        await until(lambda: shop.pool.finished == 4)
 
     assert [one.request for one in shop.started] == requests
     assert [one.attempt for one in shop.started] == [1] * 4
 
 
-async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any, wait_until: Any) -> None:
+async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any) -> None:
     """The cap of a provider holds beside the pool's own, and every grant is given back."""
     shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(3)})
     for _ in range(9):
@@ -123,19 +122,17 @@ async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: len(shop.started) == 3)
+        await until(lambda: len(shop.started) == 3)
         for _ in range(20):
             await asyncio.sleep(0)
         assert (shop.pool.in_flight_count(), shop.guards.state(LLMProviderType.MOCK).under_way) == (3, 3)
         shop.release.set()
-        await wait_until(lambda: shop.pool.finished == 9)
+        await until(lambda: shop.pool.finished == 9)
 
     assert shop.guards.state(LLMProviderType.MOCK).under_way == 0
 
 
-async def test_requests_of_a_minute_are_paced_and_wake_up_by_themselves(
-    make_request: Any, wait_until: Any
-) -> None:
+async def test_requests_of_a_minute_are_paced_and_wake_up_by_themselves(make_request: Any) -> None:
     """A provider whose rate is used up is asked again when time has refilled it, without any other event."""
     shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10, requests_per_minute=1200.0)})
     shop.release.set()
@@ -145,13 +142,13 @@ async def test_requests_of_a_minute_are_paced_and_wake_up_by_themselves(
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: shop.pool.finished == 30)
+        await until(lambda: shop.pool.finished == 30)
 
     # 20 a second: the first second's worth at once, the other ten in half a second.
     assert asyncio.get_running_loop().time() - started >= 0.45
 
 
-async def test_no_more_than_the_limit_is_in_flight(make_request: Any, wait_until: Any) -> None:
+async def test_no_more_than_the_limit_is_in_flight(make_request: Any) -> None:
     """Ten requests, a limit of three: three in flight, and all ten in the end."""
     shop = Workshop(concurrency=3)
     for _ in range(10):
@@ -159,18 +156,16 @@ async def test_no_more_than_the_limit_is_in_flight(make_request: Any, wait_until
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: len(shop.started) >= 3)
+        await until(lambda: len(shop.started) >= 3)
         assert shop.pool.in_flight_count() == 3
         shop.release.set()
-        await wait_until(lambda: shop.pool.finished == 10)
+        await until(lambda: shop.pool.finished == 10)
 
     assert len(shop.started) == 10
     assert not shop.pool.has_in_flight_requests()
 
 
-async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for(
-    make_request: Any, wait_until: Any
-) -> None:
+async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for(make_request: Any) -> None:
     """The loop holds its tasks weakly: only the pool keeps a request whose call hangs on nothing else."""
     hung: weakref.WeakSet[asyncio.Future[None]] = weakref.WeakSet()
     started: list[int] = []
@@ -189,17 +184,17 @@ async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: len(started) == 5)
+        await until(lambda: len(started) == 5)
         gc.collect()
         assert len(hung) == 5, f"{5 - len(hung)} requests vanished"
         for waited_for in tuple(hung):
             waited_for.set_result(None)
-        await wait_until(lambda: len(finished) == 5)
+        await until(lambda: len(finished) == 5)
 
     assert sorted(finished) == sorted(started)
 
 
-async def test_nothing_is_claimed_before_the_service_is_ready(make_request: Any, wait_until: Any) -> None:
+async def test_nothing_is_claimed_before_the_service_is_ready(make_request: Any) -> None:
     """A starting service leaves its queue alone."""
     shop = Workshop(concurrency=3)
     await shop.queue.put(make_request())
@@ -208,42 +203,40 @@ async def test_nothing_is_claimed_before_the_service_is_ready(make_request: Any,
         await asyncio.sleep(0)
         assert shop.queue.stats().claimed == 0
         shop.gate.advance(Phase.READY)
-        await wait_until(lambda: shop.started)
+        await until(lambda: shop.started)
 
 
-async def test_drain_finishes_what_is_in_flight_and_claims_nothing_more(
-    make_request: Any, wait_until: Any
-) -> None:
+async def test_drain_finishes_what_is_in_flight_and_claims_nothing_more(make_request: Any) -> None:
     """A drain waits for started work and leaves what arrives meanwhile in the queue."""
     shop = Workshop(concurrency=3)
     await shop.queue.put(make_request())
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: shop.started)
+        await until(lambda: shop.started)
         draining = asyncio.create_task(drain_in_flight_requests(shop.pool, timeout_minutes=1))
-        await wait_until(lambda: shop.gate.current is Phase.DRAINING)
+        await until(lambda: shop.gate.current is Phase.DRAINING)
         await shop.queue.put(make_request())
         assert not draining.done()
         shop.release.set()
-        assert await asyncio.wait_for(draining, 5)
+        assert await asyncio.wait_for(draining, HANG_SECONDS)
 
     assert (len(shop.started), shop.queue.stats().waiting) == (1, 1)
 
 
-async def test_drain_gives_up_at_its_limit(make_request: Any, wait_until: Any) -> None:
+async def test_drain_gives_up_at_its_limit(make_request: Any) -> None:
     """A call that does not end in time is reported, not waited for."""
     shop = Workshop(concurrency=1)
     await shop.queue.put(make_request())
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await wait_until(lambda: shop.started)
+        await until(lambda: shop.started)
         assert not await drain_in_flight_requests(shop.pool, timeout_minutes=0.001)
         assert shop.pool.in_flight_count() == 1
 
 
-async def test_resumed_service_claims_again(make_request: Any, wait_until: Any) -> None:
+async def test_resumed_service_claims_again(make_request: Any) -> None:
     """After a drain that is taken back, the queue is worked on again."""
     shop = Workshop(concurrency=1)
     shop.gate.advance(Phase.READY)
@@ -252,12 +245,12 @@ async def test_resumed_service_claims_again(make_request: Any, wait_until: Any) 
         assert await drain_in_flight_requests(shop.pool, timeout_minutes=1)
         await shop.queue.put(make_request())
         shop.gate.advance(Phase.READY)
-        await wait_until(lambda: shop.started)
+        await until(lambda: shop.started)
 
 
 async def test_empty_outbox_is_flushed_at_once() -> None:
     """Nothing to hand over takes no time."""
-    assert await asyncio.wait_for(flush(MemoryQueue().outbox, "callbacks", timeout_seconds=60), 1)
+    assert await asyncio.wait_for(flush(MemoryQueue().outbox, "callbacks", timeout_seconds=60), HANG_SECONDS)
 
 
 @pytest.mark.parametrize(

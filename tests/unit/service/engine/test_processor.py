@@ -24,6 +24,7 @@ from service.providers.catalogue import CATALOGUE
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NoTracing
+from tests.waiting import HANG_SECONDS
 
 REPLY = ProviderReply(
     Judgement(EssayComparisonWinner.ESSAY_B, "Clearer.", 0.8), "model-1", Usage(100, 20, cost_usd=0.01)
@@ -87,12 +88,12 @@ class Bench:
     async def work(self) -> None:
         """Claims and processes one request."""
         admit = self.processor._guards.admit
-        (claim,) = await asyncio.wait_for(self.queue.claim(1, admit), 5)
+        (claim,) = await asyncio.wait_for(self.queue.claim(1, admit), HANG_SECONDS)
         await self.processor.process(claim)
 
     async def result(self) -> LLMComparisonResultV1:
         """The one callback in the outbox."""
-        entries = await asyncio.wait_for(self.queue.outbox.take(10), 5)
+        entries = await asyncio.wait_for(self.queue.outbox.take(10), HANG_SECONDS)
         assert len(entries) == 1
         return entries[0].callback.sealed.data
 
@@ -463,10 +464,10 @@ async def test_call_that_is_cut_off_may_be_billed(bench: Any, make_request: Any)
     request = make_request()
     await b.queue.put(request)
     working = asyncio.ensure_future(b.work())
-    await asyncio.wait_for(b.provider.asked.wait(), 5)
+    await asyncio.wait_for(b.provider.asked.wait(), HANG_SECONDS)
 
     b.wishes.express(request.queue_id)
-    await asyncio.wait_for(working, 5)
+    await asyncio.wait_for(working, HANG_SECONDS)
 
     result = await b.result()
     assert result.error_detail is not None
@@ -496,11 +497,11 @@ async def test_end_of_the_process_is_no_cancellation(bench: Any, make_request: A
     request = make_request()
     await b.queue.put(request)
     working = asyncio.ensure_future(b.work())
-    await asyncio.wait_for(b.provider.asked.wait(), 5)
+    await asyncio.wait_for(b.provider.asked.wait(), HANG_SECONDS)
 
     working.cancel()
     b.wishes.express(request.queue_id)
 
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(working, 5)
+        await asyncio.wait_for(working, HANG_SECONDS)
     assert b.queue.outbox.depth() == 0

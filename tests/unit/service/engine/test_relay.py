@@ -27,6 +27,7 @@ from service.engine.windows import SendWindows
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NoTracing
+from tests.waiting import until
 
 
 class GatedPublisher:
@@ -94,21 +95,21 @@ class Line:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any, wait_until: Any) -> None:
+async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any) -> None:
     """Every callback is sent once and then forgotten."""
     line = Line()
     await line.store(make_request, 5)
     line.publisher.acknowledge.set()
 
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert sorted(line.publisher.sent) == ["0", "1", "2", "3", "4"]
     assert line.metric("callback_events_published_total", topic="results", status="success") == 5
 
 
 async def test_unacknowledged_callback_stays_and_is_not_sent_twice(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the broker does not answer, a send is counted as failed once and never repeated."""
     monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", 0.01)
@@ -116,17 +117,17 @@ async def test_unacknowledged_callback_stays_and_is_not_sent_twice(
     await line.store(make_request, 1)
 
     async with line.running():
-        await wait_until(lambda: line.metric("callback_publish_failures_total", topic="results") == 1)
+        await until(lambda: line.metric("callback_publish_failures_total", topic="results") == 1)
         assert (line.publisher.sent, line.queue.outbox.depth()) == (["0"], 1)
         line.publisher.acknowledge.set()
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert line.publisher.sent == ["0"]
     assert line.metric("callback_publish_seconds_count", send="again") == 1
 
 
 async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_other(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refusal is counted, the others go out, and the same bytes follow later."""
     monkeypatch.setattr(relay_module, "SEND_AGAIN_SECONDS", 0.05)
@@ -136,7 +137,7 @@ async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_oth
     line.publisher.acknowledge.set()
 
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert sorted(line.publisher.sent) == ["0", "0", "1", "2"]
     assert line.metric("callback_publish_failures_total", topic="results") == 1
@@ -144,27 +145,25 @@ async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_oth
     assert line.metric("callback_publish_seconds_count", send="first") == 2
 
 
-async def test_no_more_than_the_window_is_pending(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_more_than_the_window_is_pending(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long outage does not bring the whole outbox into memory."""
     line = Line()
     line.relay._windows = SendWindows(window=4)
     await line.store(make_request, 10)
 
     async with line.running():
-        await wait_until(lambda: len(line.publisher.sent) == 4)
+        await until(lambda: len(line.publisher.sent) == 4)
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(line.publisher.sent) == 4
         line.publisher.acknowledge.set()
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert len(set(line.publisher.sent)) == len(line.publisher.sent) == 10
 
 
 async def test_delete_that_fails_is_repeated_without_another_send(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+    make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue that cannot be written for a moment costs no second copy."""
     monkeypatch.setattr(relay_module, "STORE_AGAIN_SECONDS", 0.0)
@@ -181,14 +180,12 @@ async def test_delete_that_fails_is_repeated_without_another_send(
     monkeypatch.setattr(line.queue.outbox, "delivered", delivered)
 
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert sorted(line.publisher.sent) == ["0", "1"]
 
 
-async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(
-    make_request: Any, wait_until: Any
-) -> None:
+async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(make_request: Any) -> None:
     """What the broker refuses for good is set aside with its reason, and goes out when it is told to."""
     line = Line()
     await line.store(make_request, 3)
@@ -197,18 +194,18 @@ async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(
     outbox = line.queue.outbox
 
     async with line.running():
-        await wait_until(lambda: outbox.depth() == 0)
+        await until(lambda: outbox.depth() == 0)
         (parked,) = await outbox.list_parked(after=0, limit=10)
         assert (parked.reason, outbox.parked(), len(line.publisher.sent)) == ("MESSAGE_TOO_LARGE", 1, 3)
         assert await outbox.resend([parked.queue_id]) == 1
-        await wait_until(lambda: len(line.publisher.log.published) == 3)
+        await until(lambda: len(line.publisher.log.published) == 3)
 
     assert (outbox.parked(), line.publisher.sent.count(parked.queue_id[1:])) == (0, 2)
 
 
 @pytest.mark.parametrize("appended", [True, False])
 async def test_callback_that_may_have_been_taken_is_looked_up_first(
-    make_request: Any, wait_until: Any, appended: bool
+    make_request: Any, appended: bool
 ) -> None:
     """An uncertain send is settled by reading the topic: what stands there is not sent again, the rest is."""
     line = Line()
@@ -224,13 +221,13 @@ async def test_callback_that_may_have_been_taken_is_looked_up_first(
         await line.queue.outbox.begin_topic("results", {0: 0})
 
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert line.publisher.sent == (["0"] if appended else ["0", "0"])
     assert len(log.published) == 1
 
 
-async def test_topic_that_cannot_be_read_is_sent_to_again(make_request: Any, wait_until: Any) -> None:
+async def test_topic_that_cannot_be_read_is_sent_to_again(make_request: Any) -> None:
     """Where reading back is not allowed a copy is the lesser evil: the callback is sent."""
     line = Line()
     await line.store(make_request, 1)
@@ -242,14 +239,12 @@ async def test_topic_that_cannot_be_read_is_sent_to_again(make_request: Any, wai
 
     line.read_back._log = type("Log", (), {"find_standing": staticmethod(refuse)})()
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert line.publisher.sent == ["0", "0"]
 
 
-async def test_read_back_waits_for_the_broker(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_read_back_waits_for_the_broker(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the broker is away nothing doubtful is sent; afterwards it is read back, and then sent."""
     monkeypatch.setattr(readback_module, "READ_AGAIN_SECONDS", 0.0)
     line = Line()
@@ -266,14 +261,12 @@ async def test_read_back_waits_for_the_broker(
 
     line.read_back._log = type("Log", (), {"find_standing": staticmethod(find_standing)})()
     async with line.running():
-        await wait_until(lambda: line.queue.outbox.depth() == 0)
+        await until(lambda: line.queue.outbox.depth() == 0)
 
     assert (len(asked), line.publisher.sent) == (4, ["0", "0"])
 
 
-async def test_stuck_topic_is_in_no_others_way(
-    make_request: Any, wait_until: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stuck_topic_is_in_no_others_way(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A topic without a leader keeps its own callbacks waiting, and those of no other topic."""
     monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", 0.01)
     line = Line()
@@ -285,7 +278,7 @@ async def test_stuck_topic_is_in_no_others_way(
     await line.store(make_request, 10)
 
     async with line.running():
-        await wait_until(lambda: len(line.publisher.log.published) == 10)
+        await until(lambda: len(line.publisher.log.published) == 10)
 
     assert line.queue.outbox.depth() == 20
     assert len(line.publisher.sent) <= 10 + 2 * 2 * 3

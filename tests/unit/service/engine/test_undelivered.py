@@ -14,8 +14,6 @@ from service.engine import undelivered as room
 from service.engine.undelivered import Undelivered, explain_refusal
 from service.queues.memory import MemoryOutbox
 
-pytestmark = pytest.mark.unit
-
 _SEQUENCES = itertools.count(1)
 
 

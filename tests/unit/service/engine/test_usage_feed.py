@@ -13,8 +13,7 @@ from service.core.records import Callback, UsageEntry
 from service.engine import usage_feed as room
 from service.engine.usage_feed import UsageFeed
 from service.queues.memory import MemoryUsage
-
-pytestmark = pytest.mark.unit
+from tests.waiting import HANG_SECONDS
 
 
 class Meter:
@@ -88,7 +87,7 @@ async def feeding(events: MemoryUsage, publisher: Publisher) -> AsyncIterator[Me
     meter, count = Meter(), events.depth()
     feed = UsageFeed(events=events, topic="usage", publisher=publisher, meter=meter)
     running = asyncio.create_task(feed.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while meter.told < count:
             assert not running.done(), running.exception()
             await asyncio.sleep(0)
@@ -133,7 +132,7 @@ async def test_one_that_is_never_taken_does_not_hold_up_the_others() -> None:
     feed = UsageFeed(events=events, topic="usage", publisher=publisher, meter=meter)
     running = asyncio.create_task(feed.run())
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while not meter.told:
             assert not running.done(), running.exception()
             await asyncio.sleep(0)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from aiokafka.structs import ConsumerRecord
 from structlog.testing import capture_logs
 
@@ -11,8 +10,6 @@ from service.core.records import Callback, UsageEntry
 from service.queues.kafka.notes import Answered, Claimed, Note, write_note
 from service.queues.kafka.partition import number_request
 from service.queues.kafka.usage import REMEMBERED_NOTES, _Reading
-
-pytestmark = pytest.mark.unit
 
 USAGE = SealedEnvelope(b"used", (("h", b"v"),))
 

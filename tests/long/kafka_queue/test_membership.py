@@ -6,13 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
-import pytest
-
 from service.queues.kafka.group import Commit, Ends
 from service.queues.kafka.holdings import Holdings
 from service.queues.kafka.membership import Membership
-
-pytestmark = pytest.mark.unit
+from tests.waiting import HANG_SECONDS
 
 PARTITIONS = 2
 
@@ -99,7 +96,7 @@ async def test_who_drains_waits_for_a_share_before_it_goes_or_stays() -> None:
 async def test_who_drains_beside_others_hands_over() -> None:
     """With a part of the partitions there is somebody to hand them to."""
     sharing = Sharing()
-    async with draining_member(sharing) as membership, asyncio.timeout(5):
+    async with draining_member(sharing) as membership, asyncio.timeout(HANG_SECONDS):
         await membership.own(sharing, [0])  # type: ignore[arg-type]
         await sharing.left.wait()
         assert not membership.is_sharing

@@ -7,12 +7,12 @@ is waiting; the tests look at what each run left behind.
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import orjson
 import pytest
 
@@ -20,8 +20,7 @@ from service.contracts.error_codes import LLMErrorCode
 from simulator.load.ledger import Fact, LedgerReport, Received
 from tests.conftest import Launcher
 from tests.process.load import Load, SharedLedger, TopicWatch
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
+from tests.waiting import open_client
 
 REQUESTS = 500
 PER_SECOND = {
@@ -39,7 +38,6 @@ PER_SECOND = {
 PROVIDER_TIMEOUT_SECONDS = 45
 MAX_ATTEMPTS = 5
 """The service's default."""
-END_LIMIT_SECONDS = 200.0
 LOOK_EVERY_SECONDS = 0.1
 DECLINED = {"refusal", "safety", "length"}
 """Answers that another attempt would not better: they end a request."""
@@ -84,7 +82,7 @@ class Run:
 
 async def watch_circuit(service_url: str, provider_url: str, circuits: list[tuple[float, str]]) -> None:
     """Notes the circuit again and again, until cancelled."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with open_client() as client:
         passed = (await client.get(f"{provider_url}/_sim")).json()["seconds_passed"]
         began = time.monotonic() - passed
         while True:
@@ -108,7 +106,7 @@ async def run_preset(preset: str, launcher: Launcher, bootstrap_servers: str, fo
         "PROVIDER_TIMEOUT_SECONDS": str(PROVIDER_TIMEOUT_SECONDS),
     }
     control_url = base_url.removesuffix("/v1")
-    async with httpx.AsyncClient(base_url=control_url, trust_env=False) as client:
+    async with open_client(control_url) as client:
         changed = await client.patch("/_sim/scenario", json={"expect": {"round_trip": ROUND_TRIP}})
         assert changed.status_code == 200
     service = await asyncio.to_thread(
@@ -121,11 +119,11 @@ async def run_preset(preset: str, launcher: Launcher, bootstrap_servers: str, fo
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([service.ready["url"]], [topic], ledger, per_second=PER_SECOND[preset]) as load:
             await load.offer_just(REQUESTS)
-            await load.resolve(END_LIMIT_SECONDS)
-            await watch.until_called_back(limit_seconds=END_LIMIT_SECONDS)
+            await load.resolve()
+            await watch.until_called_back()
         load.check()
     watching.cancel()
-    async with httpx.AsyncClient(base_url=control_url, trust_env=False) as client:
+    async with open_client(control_url) as client:
         obedience = (await client.get("/_sim/obedience")).json()
         journal = [orjson.loads(line) for line in (await client.get("/_sim/journal")).text.splitlines()]
     return Run(preset, ledger.report(), ledger.codes, ledger.given_up, obedience, journal, circuits)
@@ -156,10 +154,14 @@ def count_outcomes(run: Run) -> Counter[str]:
 
 
 @pytest.mark.parametrize("preset", PER_SECOND)
-def test_every_accepted_request_is_called_back_once(runs: dict[str, Run], preset: str) -> None:
+def test_every_accepted_request_is_called_back_once(
+    runs: dict[str, Run], preset: str, record_figures: Callable[[str], None]
+) -> None:
     """Whatever the provider does: 500 accepted, each with one callback, none of them twice."""
     report = runs[preset].report
-    print(f"\n{preset}: {report.ok} ok, {dict(runs[preset].codes)}, calls {count_outcomes(runs[preset])}")
+    record_figures(
+        f"{preset}: {report.ok} ok, {dict(runs[preset].codes)}, calls {count_outcomes(runs[preset])}"
+    )
 
     assert report.accepted >= REQUESTS
     assert report.ok + report.failed == report.accepted
@@ -202,7 +204,7 @@ def test_passing_faults_are_repeated_until_they_pass(runs: dict[str, Run], prese
     assert run.report.failed <= REQUESTS / 100
 
 
-def test_granted_rate_is_used(runs: dict[str, Run]) -> None:
+def test_granted_rate_is_used(runs: dict[str, Run], record_figures: Callable[[str], None]) -> None:
     """A provider that grants 600 a minute is asked so much, although nobody told the service.
 
     Within 5 % on a machine of its own; a busy one uses less of it, and none may use more.
@@ -210,18 +212,22 @@ def test_granted_rate_is_used(runs: dict[str, Run]) -> None:
     answered = sorted(entry["time"] for entry in runs["rate-limited"].journal if entry["outcome"] == "ok")
     burst = 20
     per_second = (len(answered) - burst) / (answered[-1] - answered[0])
-    print(f"\n{per_second:.2f} answers/s of 10/s; calls {count_outcomes(runs['rate-limited'])}")
+    record_figures(f"{per_second:.2f} answers/s of 10/s; calls {count_outcomes(runs['rate-limited'])}")
 
     assert 8.5 < per_second < 10.5
 
 
-def test_circuit_opens_and_closes_with_the_outage(runs: dict[str, Run]) -> None:
+def test_circuit_opens_and_closes_with_the_outage(
+    runs: dict[str, Run], record_figures: Callable[[str], None]
+) -> None:
     """Open during the outage (2 s after its begin with a machine of its own), and closed after it."""
     begins, ends = OUTAGE_SECONDS
     circuits = runs["outage"].circuits
     opened = next(at for at, circuit in circuits if circuit != "closed")
     closed = max(at for at, circuit in circuits if circuit != "closed")
-    print(f"\nopen {opened - begins:.2f} s after the begin, closed {closed - ends:.2f} s after the end")
+    record_figures(
+        f"open {opened - begins:.2f} s after the begin, closed {closed - ends:.2f} s after the end"
+    )
 
     # The clocks of provider and watcher begin as far apart as their processes take to start.
     assert begins < opened < ends

@@ -1,13 +1,11 @@
-"""A service among slow clients, and over time: good requests notice nothing, and nothing grows.
-
-With `--full` 500 slow sockets for 60 s, and ten minutes of load.
-"""
+"""A service among slow clients, and over time: good requests notice nothing, and nothing grows."""
 
 import asyncio
 import contextlib
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,8 +16,6 @@ import pytest
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import Child, Launcher
 from tests.process.load import Load, SharedLedger, TopicWatch
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(1200)]
 
 HEAD = b"POST /api/v1/comparison HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n"
 RECEIVE_SECONDS = 10.0
@@ -112,10 +108,10 @@ class AcceptTimes:
 
 
 async def test_slow_clients_do_not_slow_the_others(
-    service: Child, embedded_broker: Child, topic: str, request: pytest.FixtureRequest
+    service: Child, embedded_broker: Child, topic: str, record_figures: Callable[[str], None]
 ) -> None:
     """They are cut off in time, and the acceptance of good requests is as quick as without them."""
-    count, seconds = (500, 60.0) if request.config.getoption("--full") else (300, 14.0)
+    count, seconds = 500, 60.0
     ledger = SharedLedger()
     with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
         async with Load([service.ready["url"]], [topic], ledger, per_second=100) as load:
@@ -128,15 +124,15 @@ async def test_slow_clients_do_not_slow_the_others(
                 await load.offer_some(round(100 * seconds))
                 ended = time.monotonic()
             load.stop_offering()
-            await load.resolve(30)
-            await watch.until_called_back(limit_seconds=30)
+            await load.resolve()
+            await watch.until_called_back()
         load.check()
     alone, amid = (
         AcceptTimes.of(load, since, until) for since, until in ((began, among - 3), (among, ended))
     )
     report = ledger.report()
-    print(
-        f"\n{count} slow sockets for {seconds:g} s: accept p99 {alone.p99 * 1000:.1f} ms alone, "
+    record_figures(
+        f"{count} slow sockets for {seconds:g} s: accept p99 {alone.p99 * 1000:.1f} ms alone, "
         f"{amid.p99 * 1000:.1f} ms among them; in the median second the p95 is "
         f"{alone.usual_p95 * 1000:.1f} ms alone, {amid.usual_p95 * 1000:.1f} ms among them; {slow.cut_off} "
         f"cut off, the last after at most {slow.longest_seconds:.1f} s; accepted {report.accepted}, "
@@ -161,10 +157,10 @@ class Sample:
 
 
 async def test_nothing_grows_under_lasting_load(
-    service: Child, embedded_broker: Child, topic: str, request: pytest.FixtureRequest
+    service: Child, embedded_broker: Child, topic: str, record_figures: Callable[[str], None]
 ) -> None:
     """Memory and descriptors are at the end what they were after warming up, and nothing is lost."""
-    seconds, per_second = (600.0, 400.0) if request.config.getoption("--full") else (60.0, 150.0)
+    seconds, per_second = 600.0, 320.0
     ledger, samples = SharedLedger(), []
     idle = measure(service.process.pid)
     with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
@@ -181,16 +177,16 @@ async def test_nothing_grows_under_lasting_load(
                 await load.offer_some(round(per_second))
                 samples.append(measure(service.process.pid))
             load.stop_offering()
-            await load.resolve(60)
-            await watch.until_called_back(limit_seconds=60)
+            await load.resolve()
+            await watch.until_called_back()
         load.check()
     report = ledger.report()
     # The first third warms up: pools, caches of the allocator, the log of the queue's file.
     lasting = samples[len(samples) // 3 :]
     slope = fit_slope([(each.at, each.memory_bytes) for each in lasting])
     descriptors = [each.descriptors for each in lasting]
-    print(
-        f"\n{per_second:g}/s for {seconds:g} s: memory {lasting[0].memory_bytes / 1e6:.1f} to "
+    record_figures(
+        f"{per_second:g}/s for {seconds:g} s: memory {lasting[0].memory_bytes / 1e6:.1f} to "
         f"{lasting[-1].memory_bytes / 1e6:.1f} MB, slope {slope / 1000:.2f} KB/s; descriptors "
         f"{min(descriptors)} to {max(descriptors)}; accepted {report.accepted}, ok {report.ok}"
     )

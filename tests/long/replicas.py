@@ -1,6 +1,6 @@
 """Replicas of the Kafka queue, killed and stopped under load, and what became of every request.
 
-    python -m tests.process.replicas --replicas 3 --kills 100 --stops 10 --stop-seconds 60
+    python -m tests.long.replicas --replicas 3 --kills 100 --stops 10 --stop-seconds 60
 
 A killed replica is started again under its name; a stopped one (SIGSTOP) loses its partitions when its
 session is over, and goes on later without knowing it. Needs Apache Kafka, started from Maven's artifacts.
@@ -26,12 +26,11 @@ from service.contracts.topics import name_journal, name_memory
 from simulator.load.ledger import LedgerReport, Verdict
 from tests.apache_kafka.cluster import Cluster
 from tests.conftest import Child, Launcher
+from tests.long.usage_tally import UsageTally, read_usage
 from tests.process.load import Load, SharedLedger, TopicWatch
-from tests.process.usage_tally import UsageTally, read_usage
+from tests.waiting import HANG_SECONDS
 
 PREFIX = "LLM_PROVIDER_SERVICE_"
-TOPIC_LIMIT_SECONDS = 30.0
-FINISH_LIMIT_SECONDS = 90.0
 HIGHEST_REPLICATION = 3
 
 
@@ -154,7 +153,7 @@ class Replicas:
             [NewTopic(name, count, replication, config=config) for name, count in wanted.items()]
         )
         for answer in created.values():
-            answer.result(TOPIC_LIMIT_SECONDS)
+            answer.result(HANG_SECONDS)
 
 
 class Tormentor:
@@ -239,9 +238,9 @@ async def torment(
             await asyncio.sleep(plan.between_seconds[1])
             load.stop_offering()
             seconds = time.monotonic() - began
-            await load.resolve(FINISH_LIMIT_SECONDS)
+            await load.resolve()
             try:
-                await watch.until_called_back(limit_seconds=FINISH_LIMIT_SECONDS, quiet_seconds=3.0)
+                await watch.until_called_back(limit_seconds=HANG_SECONDS, quiet_seconds=3.0)
             except AssertionError:
                 tell(f"missing: {ledger.find(Verdict.MISSING)[:10]}")
                 raise
@@ -250,7 +249,7 @@ async def torment(
         tell(f"copies: {copies[:10]}")
     answered = set(ledger.find(Verdict.OK, Verdict.DUPLICATE))
     usage = await asyncio.to_thread(
-        read_usage, bootstrap_servers, replicas.usage_topic, answered, FINISH_LIMIT_SECONDS
+        read_usage, bootstrap_servers, replicas.usage_topic, answered, HANG_SECONDS
     )
     return ReplicaVerdict(
         ledger.report(),

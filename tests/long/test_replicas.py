@@ -1,21 +1,16 @@
-"""Replicas of the Kafka queue under load: killed, frozen, added, drained. Nothing lost, no second answer.
-
-With `--full` 100 SIGKILLs, and 10 freezes of a minute each.
-"""
+"""Replicas of the Kafka queue under load: killed, frozen, added, drained. Nothing lost, no second answer."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.apache_kafka.cluster import Cluster
 from tests.conftest import Launcher
+from tests.long.replicas import ReplicaPlan, Replicas, torment
 from tests.process.load import Load, SharedLedger, TopicWatch
-from tests.process.replicas import FINISH_LIMIT_SECONDS, ReplicaPlan, Replicas, torment
-
-pytestmark = [pytest.mark.process, pytest.mark.timeout(1800)]
+from tests.waiting import open_client
 
 HANDED_OVER_WITHIN_SECONDS = 10.0
 
@@ -23,19 +18,20 @@ HANDED_OVER_WITHIN_SECONDS = 10.0
 @pytest.fixture
 def cluster(start_apache_kafka: Callable[..., Cluster], request: pytest.FixtureRequest) -> Cluster:
     """Brokers of this test's own."""
-    return start_apache_kafka(request.config.getoption("--brokers"))
+    return start_apache_kafka(request.config.getoption("--cluster"))
 
 
 async def test_killed_and_frozen_replicas_lose_nothing_and_never_answer_twice(
-    cluster: Cluster, launcher: Launcher, request: pytest.FixtureRequest
+    cluster: Cluster,
+    launcher: Launcher,
+    request: pytest.FixtureRequest,
+    record_figures: Callable[[str], None],
 ) -> None:
     """Every accepted request is called back once and its usage told; who wakes up late changes nothing."""
-    brokers = request.config.getoption("--brokers")
+    brokers = request.config.getoption("--cluster")
     plan = ReplicaPlan(kills=6, stops=1, stop_seconds=13.0)
-    if request.config.getoption("--full"):
-        plan = ReplicaPlan(kills=100, stops=10, stop_seconds=60.0)
     verdict = await torment(launcher, cluster.bootstrap_servers, brokers, plan)
-    print(f"\n{brokers} brokers, {verdict.describe()}")
+    record_figures(f"{brokers} brokers, {verdict.describe()}")
 
     report = verdict.report
     assert (verdict.kills, verdict.stops) == (plan.kills, plan.stops)
@@ -68,8 +64,8 @@ async def test_a_replica_may_come_and_go_under_load(cluster: Cluster, launcher: 
             drained_seconds = time.monotonic() - began
             await load.offer_some(120)
             load.stop_offering()
-            await load.resolve(FINISH_LIMIT_SECONDS)
-            await watch.until_called_back(limit_seconds=HANDED_OVER_WITHIN_SECONDS)
+            await load.resolve()
+            await watch.until_called_back()
         load.check()
     judged = ledger.report()
     print(f"\ndrained in {drained_seconds:.1f} s; accepted {judged.accepted}, copies {judged.identical}")
@@ -82,7 +78,7 @@ async def test_a_replica_may_come_and_go_under_load(cluster: Cluster, launcher: 
 
 async def drain(url: str) -> dict[str, object]:
     """Drains a replica; its report when that is over."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with open_client(url) as client:
         (await client.post("/admin/v1/drain", json={"timeout_seconds": 60})).raise_for_status()
         while True:
             report: dict[str, object] = (await client.get("/admin/v1/drain")).json()

@@ -11,13 +11,13 @@ from service.contracts.topics import name_journal, name_memory
 from service.kafka.connection import KafkaConnection
 from service.queues.kafka.queue import KafkaQueue, QueueTopics
 from tests.conftest import CreateTopic
+from tests.waiting import HANG_SECONDS
 
 LEND_SECONDS = 60.0
 SHORTEST_SESSION_SECONDS = 6.0
 """Kafka allows none shorter."""
 EMBEDDED_SESSION_SECONDS = 2.0
 """The embedded broker shares out anew a second before a session is over, never sooner."""
-PARTS_LIMIT_SECONDS = 60.0
 
 
 async def create_queue_topics(create_topic: CreateTopic, partitions: int) -> QueueTopics:
@@ -70,7 +70,7 @@ class Member:
         await self.queue.open()
         self._claiming.set()
         self._running = asyncio.create_task(self.queue.run(self._wait_until_claiming))
-        async with asyncio.timeout(PARTS_LIMIT_SECONDS):
+        async with asyncio.timeout(HANG_SECONDS):
             await self.queue.wait_until_sharing()
 
     async def stop(self) -> None:

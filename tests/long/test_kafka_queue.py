@@ -19,8 +19,8 @@ from service.core.outcome import Spent, Usage
 from service.core.records import Claim, UsageEntry
 from service.queues.kafka.partition import locate_request
 from service.queues.kafka.queue import KafkaQueue, QueueTopics
-from tests.conftest import EMBEDDED, CreateTopic, until
-from tests.ports.kafka_queues import (
+from tests.conftest import EMBEDDED, CreateTopic
+from tests.long.kafka_queues import (
     EMBEDDED_SESSION_SECONDS,
     SHORTEST_SESSION_SECONDS,
     Member,
@@ -28,8 +28,7 @@ from tests.ports.kafka_queues import (
     joined,
 )
 from tests.ports.test_request_queue import make_callback, make_request, make_usage, peek_all
-
-pytestmark = pytest.mark.timeout(120)
+from tests.waiting import HANG_SECONDS, until
 
 PARTITIONS = 4
 
@@ -37,7 +36,7 @@ PARTITIONS = 4
 async def claim_just(queue: KafkaQueue, count: int) -> list[Claim]:
     """Claims so many requests, as they come."""
     claims: list[Claim] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(claims) < count:
             claims.extend(await queue.claim(count - len(claims)))
     return claims
@@ -65,7 +64,7 @@ async def take_events(queue: KafkaQueue, count: int) -> list[str]:
             await queue.outbox.settle(topic, doubts, ())
 
     settling = asyncio.create_task(settle())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_SECONDS):
         while len(taken) < count:
             entries = await queue.outbox.take(count - len(taken))
             taken.extend(entry.callback.queue_id for entry in entries)
@@ -101,7 +100,7 @@ async def test_two_replicas_share_the_requests(replica: MakeReplica) -> None:
     async with AsyncExitStack() as closing:
         one = await closing.enter_async_context(joined(replica("one")))
         two = await closing.enter_async_context(joined(replica("two")))
-        await until(lambda: len(one.owned()) == len(two.owned()) == 2, what="sharing", limit_seconds=20)
+        await until(lambda: len(one.owned()) == len(two.owned()) == 2, what="sharing")
         requests = [make_request() for _ in range(40)]
         await asyncio.gather(*(one.put(request) for request in requests))
 
@@ -155,7 +154,7 @@ async def test_work_under_way_is_left_to_whoever_began_it(replica: MakeReplica) 
 
     async with joined(replica("after")) as after:
         before.part()
-        await until(lambda: len(after.owned()) == 4, what="handing over", limit_seconds=20)
+        await until(lambda: len(after.owned()) == 4, what="handing over")
         assert not before.queue.owned()
         await before.queue.put(waiting)
         (other,) = await claim_just(after, 1)
@@ -197,7 +196,7 @@ async def test_the_first_answer_counts_whoever_gave_it(replica: MakeReplica) -> 
 
     async with joined(replica("after")) as after:
         before.part()
-        await until(lambda: len(after.owned()) == 4, what="handing over", limit_seconds=20)
+        await until(lambda: len(after.owned()) == 4, what="handing over")
         assert not before.queue.owned()
         await before.queue.unclaim(late)
         (claim,) = await claim_just(after, 1)
@@ -433,7 +432,9 @@ async def test_topics_that_were_made_anew_are_read_anew(
     for deleted in admin.delete_topics([replica.topics.requests, replica.topics.journal]).values():
         await asyncio.to_thread(deleted.result, 20)
     for topic in (replica.topics.requests, replica.topics.journal):
-        await until(lambda topic=topic: topic not in admin.list_topics(timeout=10).topics, what="deletion")
+        await until(
+            lambda topic=topic: topic not in admin.list_topics(timeout=HANG_SECONDS).topics, what="deletion"
+        )
         await create_topic(topic, 4)
 
     async with joined(replica()) as after:
@@ -467,13 +468,13 @@ async def test_any_replica_can_have_a_request_cancelled(replica: MakeReplica) ->
     async with AsyncExitStack() as closing:
         one = await closing.enter_async_context(joined(replica("one")))
         two = await closing.enter_async_context(joined(replica("two")))
-        await until(lambda: len(one.owned()) == len(two.owned()) == 2, what="sharing", limit_seconds=20)
+        await until(lambda: len(one.owned()) == len(two.owned()) == 2, what="sharing")
         for queue in (one, two):
             queue.cancel_held = canceller(queue)
         requests = [make_request(caller="red") for _ in range(8)]
         await asyncio.gather(*(one.put(request) for request in requests))
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             cancelled = [await one.cancel_elsewhere(each.queue_id, "red") for each in requests]
             again = await two.cancel_elsewhere(requests[0].queue_id, "red")
             unknown = await two.cancel_elsewhere(str(uuid4()), None)
@@ -488,7 +489,7 @@ async def test_caller_cannot_cancel_anothers_request_on_another_replica(replica:
         request = make_request(caller="red")
         await queue.put(request)
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_SECONDS):
             assert not await queue.cancel_elsewhere(request.queue_id, "blue")
             assert await queue.cancel_elsewhere(request.queue_id, "red")
 
