@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up kafka test test-long chaos check format lint types unit lock clean schemas docs screenshots dist sbom
+.PHONY: help demo up kafka test test-long check format lint types unit lock clean schemas docs screenshots dist sbom
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,16 +24,17 @@ kafka: $(VENV)/.dev ## Apache Kafka itself in the foreground, from Maven on a JD
 	@$(BIN)/python -m tests.apache_kafka --brokers $(or $(BROKERS),1) --port $(or $(PORT),9092) $(if $(SECURE),--secure)
 
 test: $(VENV)/.dev ## every promise once; a missing JDK, Maven or Node.js is skipped at home and an error where CI=true
+	@rm -f build/figures.txt
 	@$(BIN)/python -m pytest -n $(WORKERS)
 
-test-long: $(VENV)/.dev ## drills at their promised length, every port and flow on Apache Kafka; K=crash picks some
+test-long: $(VENV)/.dev ## drills at their promised length, every port and flow on Apache Kafka; K=kills picks some drills
+	@rm -f build/figures.txt
 	@$(BIN)/python -m pytest -m long $(if $(K),-k '$(K)')
-	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache tests/ports tests/flow $(if $(K),-k '$(K)')
+ifndef K
+	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache tests/ports tests/flow
 	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache --queue kafka \
-	  tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py $(if $(K),-k '$(K)')
-
-chaos: $(VENV)/.dev ## kill the service 1,000 times under load and judge; CYCLES=n SEED=n
-	@$(BIN)/python -m tests.process.crashes --cycles $(or $(CYCLES),1000) $(if $(SEED),--seed $(SEED))
+	  tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py
+endif
 
 check: $(VENV)/.dev lint types unit ## format, lint, types, architecture and unit tests: under a minute
 
@@ -45,7 +46,7 @@ types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
 unit: $(VENV)/.dev ## the tests without I/O
-	@$(BIN)/python -m pytest -q tests/architecture tests/contracts tests/unit
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/architecture tests/contracts tests/unit
 
 schemas: $(VENV)/.dev ## write fixtures/schemas anew, after a deliberate change of a contract or a route
 	@$(BIN)/python -m tests.contracts.golden

@@ -117,7 +117,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(FIGURES)
         terminalreporter.write("\n".join([*lines, ""]))
         FIGURES_FILE.parent.mkdir(exist_ok=True)
-        FIGURES_FILE.write_text("\n".join([*lines, ""]))
+        with FIGURES_FILE.open("a") as file:
+            file.write("\n".join([*lines, ""]))
 
 
 @pytest.fixture(autouse=True)

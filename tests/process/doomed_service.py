@@ -14,18 +14,17 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import aiokafka.conn
 import uvloop
 
-import service
 from service.lifecycle import run
 from service.providers.connection import Connection
 from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logs
 from service.wiring import Service, build
+from tests.process.faults import FAULTS
 
 CRASH_AT = "CRASH_AT"
 
@@ -176,15 +175,17 @@ def arm(service: Service, crash_at: str) -> None:
     POINTS[point](service, Fuse(int(passes)))
 
 
-def main(crash_at: str) -> int:
-    """Runs the service as `service.__main__` does, armed where `crash_at` says so; returns the exit code."""
+def main(crash_at: str, fault: str = "") -> int:
+    """Runs the service as `service.__main__` does, with a crash point and a fault; returns the exit code."""
     configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(load_settings(), crash_at))
+        return runner.run(_run(load_settings(), crash_at, fault))
 
 
-async def _run(settings: Settings, crash_at: str) -> int:
+async def _run(settings: Settings, crash_at: str, fault: str) -> int:
     built = build(settings)
+    if fault:
+        FAULTS[fault](built)
     if crash_at:
         arm(built, crash_at)
     return await run(built, exit_with_parent=True)
@@ -193,7 +194,7 @@ async def _run(settings: Settings, crash_at: str) -> int:
 def serve_forks() -> int:
     """Starts a service for each line on stdin, one at a time, until stdin ends."""
     assert threading.active_count() == 1, "a fork keeps only one thread"
-    _tell({"fork_server": os.getpid(), "service": str(Path(service.__file__).parent)})
+    _tell({"fork_server": os.getpid()})
     while line := _read_line():
         order = json.loads(line)
         child = os.fork()
@@ -210,7 +211,7 @@ def _run_child(order: dict[str, Any]) -> int:
     os.environ.update(order["env"])
     random.seed()
     try:
-        return main(order["crash_at"])
+        return main(order["crash_at"], order["fault"])
     except BaseException as error:  # noqa: BLE001 - the log is all that is left of a child
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
         return 1
