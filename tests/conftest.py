@@ -19,14 +19,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.apache_kafka.artifacts import KafkaMissing
 from tests.apache_kafka.cluster import Cluster
+from tests.scheduling import APACHE, GroupScheduling, rank
 from tests.waiting import HANG_SECONDS
 
-EMBEDDED, APACHE = "embedded", "apache"
+EMBEDDED = "embedded"
 ROOT = Path(__file__).parents[1]
-LONG, PROCESS = ROOT / "tests" / "long", ROOT / "tests" / "process"
+LONG = ROOT / "tests" / "long"
 LONG_TEST_SECONDS = 3600
-SLOW_FOLDERS = ("docs", "process", "long", "flow", "ports", "tui")
-"""Folders whose tests take long, in the order in which they are begun; the others come last."""
 SERVICE_PREFIX = "LLM_PROVIDER_SERVICE_"
 FIGURES = "figures"
 FIGURES_FILE = ROOT / "build" / "figures.txt"
@@ -62,35 +61,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("broker_kind", kinds, indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is long, and keeps on one worker what shares Apache Kafka or a module's fixtures.
-
-    What takes long is begun first, so that no worker is left alone with it at the end.
-    """
+    """Marks what is long, and starts slow folders first."""
     for item in items:
         if item.path.is_relative_to(LONG):
             item.add_marker(pytest.mark.long)
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(LONG_TEST_SECONDS))
-        if uses_apache_kafka(item):
-            item.add_marker(pytest.mark.xdist_group(APACHE))
-        elif not item.path.is_relative_to(PROCESS) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=rank_folder)
+    items.sort(key=rank)
 
 
-def rank_folder(item: pytest.Item) -> int:
-    """The place of a test's folder among those that are begun first."""
-    folder = item.path.relative_to(ROOT / "tests").parts[0]
-    return SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS)
-
-
-def uses_apache_kafka(item: pytest.Item) -> bool:
-    """Whether a test needs the shared Apache Kafka."""
-    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    fixtures = {"apache_kafka", "start_apache_kafka"}.intersection(getattr(item, "fixturenames", ()))
-    return bool(fixtures) or any(isinstance(each, str) and each.endswith(APACHE) for each in values)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Keeps together what shares a broker or a service."""
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture
@@ -267,8 +250,8 @@ StartKafka = Callable[..., Cluster]
 
 
 @pytest.fixture(scope="session")
-def start_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartKafka]:
-    """Starts brokers of Apache Kafka; a machine that cannot is a skip at home and an error in CI."""
+def kafka_starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartKafka]:
+    """Starts brokers of Apache Kafka; without a JDK or Maven it skips at home and fails in CI."""
     clusters: list[Cluster] = []
 
     def start(brokers: int = 1, *, secure: bool = False) -> Cluster:
@@ -287,11 +270,23 @@ def start_apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
         cluster.stop()
 
 
+@pytest.fixture(scope="session", params=[APACHE])
+def start_apache_kafka(kafka_starter: StartKafka) -> StartKafka:
+    """Starts brokers of Apache Kafka for a test of its own."""
+    return kafka_starter
+
+
 @pytest.fixture(scope="session")
-def apache_kafka(request: pytest.FixtureRequest, start_apache_kafka: StartKafka) -> str:
-    """Where Apache Kafka listens: that of KAFKA_BOOTSTRAP_SERVERS, else our own."""
+def shared_apache_kafka(request: pytest.FixtureRequest, kafka_starter: StartKafka) -> str:
+    """The address of Apache Kafka: that of KAFKA_BOOTSTRAP_SERVERS, else our own."""
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    return given or start_apache_kafka(request.config.getoption("--cluster")).bootstrap_servers
+    return given or kafka_starter(request.config.getoption("--cluster")).bootstrap_servers
+
+
+@pytest.fixture(scope="session", params=[APACHE])
+def apache_kafka(shared_apache_kafka: str) -> str:
+    """The address of the shared Apache Kafka, for a test that runs on it alone."""
+    return shared_apache_kafka
 
 
 @pytest.fixture(scope="session")
@@ -309,7 +304,7 @@ def bootstrap_servers(request: pytest.FixtureRequest, broker_kind: str) -> str:
 def find_broker(request: pytest.FixtureRequest, broker_kind: str) -> str:
     """Where the shared broker of a kind listens; it is started where nobody has asked for it before."""
     if broker_kind == APACHE:
-        return str(request.getfixturevalue("apache_kafka"))
+        return str(request.getfixturevalue("shared_apache_kafka"))
     return str(request.getfixturevalue("embedded_broker").ready["bootstrap_servers"])
 
 

@@ -15,8 +15,6 @@ import pytest
 from simulator.essays import load_essays, pairs_path
 from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.xdist_group("fake_provider")
-
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 SCHEMA = {

@@ -21,8 +21,6 @@ import pytest
 from tests.conftest import ROOT
 from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.xdist_group("packaging")
-
 PACKAGES = ("llmctl", "service", "simulator")
 DATA = ("essays", "pairs.jsonl", "scenarios", "schemas")
 """What the program reads of fixtures/."""

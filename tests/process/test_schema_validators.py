@@ -15,8 +15,6 @@ import pytest
 from tests.contracts.golden import read_golden
 from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.xdist_group("schema_validators")
-
 Document = dict[str, Any]
 Said = dict[str, list[dict[str, str]]]
 

@@ -25,8 +25,6 @@ from simulator.provider.openrouter import OpenRouterApi
 from tests.conftest import Launcher
 from tests.waiting import HANG_SECONDS
 
-pytestmark = pytest.mark.xdist_group("vendor_sdks")
-
 KEY = "any-key"
 PAIR = json.loads(pairs_path().read_text(encoding="utf-8").splitlines()[0])
 PROMPT = f"{PAIR['user_prompt']}\n{PAIR['essay_a']}\n---\n{PAIR['essay_b']}"
