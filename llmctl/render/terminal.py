@@ -39,8 +39,9 @@ class Terminal:
         return self.output is Output.JSON
 
     def show(self, what: RenderableType, *, whole: bool = False) -> None:
-        """Data for people: a table or a text; a `whole` one keeps its lines, however long, for copying."""
-        self.out.print(what, soft_wrap=whole)
+        """Data for people: a table or a text. A `whole` one is not wrapped, nor is a text in a pipe."""
+        piped_text = isinstance(what, str | Text) and not self.out.is_terminal
+        self.out.print(what, soft_wrap=whole or piped_text)
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Data for programs: one line of JSON in ASCII, at once."""

@@ -40,24 +40,30 @@ def _keep_ended_requests(service: Service) -> None:
 
 
 def _delete_before_ack(service: Service) -> None:
-    """A callback leaves the outbox before the broker has it."""
+    """A callback leaves the outbox before it is sent."""
     outbox, publisher = service.queue.outbox, service.publisher
     take, delivered, publish = outbox.take, outbox.delivered, publisher.publish_to_topic
-    entries: dict[int, OutboxEntry] = {}
+    taken: dict[int, OutboxEntry] = {}
 
     async def take_and_remember(*arguments: Any) -> Sequence[OutboxEntry]:
-        taken = await take(*arguments)
-        entries.update((id(entry.callback.sealed), entry) for entry in taken)
-        return taken
+        entries = await take(*arguments)
+        taken.update((id(entry.callback.sealed), entry) for entry in entries)
+        return entries
+
+    async def delete_once(entries: Sequence[OutboxEntry], written: Any) -> None:
+        left = [entry for entry in entries if taken.pop(id(entry.callback.sealed), None)]
+        if left:
+            await delivered(left, written)
 
     async def delete_and_publish(*, topic: str, envelope: Any, key: str) -> Any:
-        await delivered([entries.pop(id(envelope))], {})
+        await outbox.delivered([taken[id(envelope)]], {})
         return await publish(topic=topic, envelope=envelope, key=key)
 
-    async def skip(*_: Any) -> None:
-        """The callback is deleted already."""
-
-    outbox.take, outbox.delivered, publisher.publish_to_topic = take_and_remember, skip, delete_and_publish
+    outbox.take, outbox.delivered, publisher.publish_to_topic = (
+        take_and_remember,
+        delete_once,
+        delete_and_publish,
+    )
 
 
 def _lose_claimed_requests(service: Service) -> None:

@@ -28,7 +28,7 @@ class Case:
 CASES = (
     Case("accept before commit", "before-durable-commit", 6, {"lost"}, {"ghosts"}),
     Case("keep ended requests", "after-delete", 2, {"changed", "asked_again"}),
-    Case("delete before ack", "in-send", 4, {"lost"}),
+    Case("delete before ack", "after-delete", 4, {"lost"}),
     Case("lose claimed requests", "claimed-before-call", 2, {"lost"}),
     Case("resend while pending", SIGTERM_ANY_INSTANT, 1, {"repeated"}, slow_milliseconds=1300),
     Case("read nothing back", "after-broker-ack-before-delete", 3, {"repeated"}),

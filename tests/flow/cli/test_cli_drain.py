@@ -100,7 +100,7 @@ async def test_an_interruption_leaves_it_draining(admin: Any, number: signal.Sig
     """A signal ends the waiting, not the drain: 130, what was last said, and how to take it back."""
     admin.statuses = [status("running", in_flight=2)]
     async with start(["drain", "--url", admin.url]) as process:
-        await until(lambda: len(admin.calls) > 2, HANG_SECONDS, "it to wait")
+        await until(lambda: len(admin.calls) > 2, "it to wait")
         process.send_signal(number)
         async with asyncio.timeout(HANG_SECONDS):
             out, err = await process.communicate()
@@ -115,7 +115,7 @@ async def test_an_interruption_before_the_answer_says_so(admin: Any) -> None:
     """The order is on its way and may have arrived: that is said, and nothing is claimed."""
     admin.silent_after = 0
     async with start(["drain", "--url", admin.url]) as process:
-        await until(lambda: admin.silences, HANG_SECONDS, "the order")
+        await until(lambda: admin.silences, "the order")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(HANG_SECONDS):
             out, err = await process.communicate()

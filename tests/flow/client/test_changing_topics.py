@@ -131,7 +131,7 @@ async def test_what_is_no_record_is_passed(program: ComparisonClient, name: str,
     async def passed() -> bool:
         return (await program.find_position(name)).offsets[name][0] == 2
 
-    await until(passed, HANG_SECONDS, "the marker's being passed")
+    await until(passed, "the marker's being passed")
     async with asyncio.timeout(HANG_SECONDS):
         found = await program.expect("q-2", name, start=before)
         with pytest.raises(TimedOut):
