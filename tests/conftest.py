@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -49,15 +50,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Gives children their SIGINT back: a shell starts background jobs with it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hypothesis measures time by default, and keeps examples in a folder that workers would share.
+    patient = hypothesis.settings(
+        deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.register_profile("patient", patient)
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs a test on the broker that was chosen, and one that is marked `apache` on both."""
+    """Runs a test on the broker that was chosen, and one that is marked `apache` on both.
+
+    What is done with the embedded broker's control runs on that one alone.
+    """
     if "broker_kind" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--brokers")
-        kinds = [EMBEDDED] if chosen == EMBEDDED or "embedded_broker" in metafunc.fixturenames else [APACHE]
-        if kinds == [EMBEDDED] and metafunc.definition.get_closest_marker("apache"):
-            kinds.append(APACHE)
+        kinds = [metafunc.config.getoption("--brokers")]
+        if "embedded_broker" in metafunc.fixturenames:
+            kinds = [EMBEDDED]
+        elif kinds == [EMBEDDED] and metafunc.definition.get_closest_marker("apache"):
+            kinds = [EMBEDDED, APACHE]
         metafunc.parametrize("broker_kind", kinds, indirect=True, scope="session")
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -28,31 +29,52 @@ class KafkaMissing(Exception):
 
 
 def resolve_classes() -> Path:
-    """The folder of the jar files; the first time, Maven brings them, about 60 MB.
+    """Returns the folder of the jar files; the first time, Maven downloads them, about 60 MB.
 
     Raises `KafkaMissing`.
     """
     for program, package in (("java", "a JDK, 17 or newer"), ("mvn", "Maven")):
         if shutil.which(program) is None:
             raise KafkaMissing(f"Apache Kafka needs {package}, and there is no `{program}` on the PATH.")
-    wanted = hashlib.blake2b(POM.read_bytes(), digest_size=8).hexdigest()
+
+    def command(folder: Path) -> list[str]:
+        return [
+            "mvn",
+            "-q",
+            "-B",
+            "-f",
+            str(POM),
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={folder}",
+        ]
+
+    return download_once("apache-kafka", [POM], command, KafkaMissing)
+
+
+def download_once(
+    name: str, manifest: Sequence[Path], command: Callable[[Path], list[str]], missing: type[Exception]
+) -> Path:
+    """Returns the cached folder of what a manifest lists; the first time, `command` fills it.
+
+    `command` gets the folder, which it runs in and which holds a copy of the manifest. Raises `missing`.
+    """
+    digest = hashlib.blake2b(b"".join(path.read_bytes() for path in manifest), digest_size=8).hexdigest()
     cache = Path(os.environ.get("LLMCTL_TEST_CACHE") or platformdirs.user_cache_path("llmctl-tests"))
-    folder = cache / f"apache-kafka-{wanted}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        _download(folder)
-    return folder
-
-
-def _download(folder: Path) -> None:
-    # Whole or not at all: another run may be looking, and this one may be cut off.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        fresh = Path(name) / "jars"
-        command = ["mvn", "-q", "-B", "-f", str(POM)]
-        command += ["dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
+    folder = cache / f"{name}-{digest}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    # Complete or not at all: another run may be looking, and this one may be interrupted.
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        fresh = Path(temporary) / "fresh"
+        fresh.mkdir()
+        for path in manifest:
+            shutil.copy(path, fresh)
+        words = command(fresh)
         try:
             done = subprocess.run(
-                command,
+                words,
+                cwd=fresh,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -60,22 +82,18 @@ def _download(folder: Path) -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise KafkaMissing(
-                f"Maven did not bring Apache Kafka within {HANG_SECONDS} s; is there a network?"
-            ) from None
+            raise missing(f"{words[0]} did not end within {HANG_SECONDS:g} s; is there a network?") from None
         if done.returncode != 0:
-            raise KafkaMissing(f"Maven cannot bring Apache Kafka: {_first_error(done.stdout)}")
+            output = (done.stdout + done.stderr).splitlines()
+            reason = next((line for line in output if "error" in line.lower()), "it prints no error")
+            raise missing(f"{words[0]} cannot download {name}: {reason}")
         try:
             fresh.rename(folder)
         except OSError:
             if not folder.is_dir():  # another run was faster
                 raise
-
-
-def _first_error(output: str) -> str:
-    return next((line for line in output.splitlines() if "ERROR" in line), "it does not say why")
+    return folder
 
 
 def java(classes: Path, main_class: str, *arguments: str) -> list[str]:
-    """The command line that runs one of its classes."""
     return ["java", *JVM_OPTIONS, "-cp", str(classes / "*"), main_class, *arguments]

@@ -2,12 +2,14 @@
 
 import base64
 import ctypes
+import random
 import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from tests.waiting import HANG_SECONDS
 HOST = "127.0.0.1"
 LOOK_EVERY_SECONDS = 0.05
 LAST_WORDS = 2000
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""The ports from which the kernel chooses for clients and for servers that ask for any."""
+FIRST_OWN_PORT = 20_000
 _DIE_WITH_PARENT = 1
 """`PR_SET_PDEATHSIG` (prctl(2))."""
 
@@ -28,8 +33,6 @@ class BrokerFailed(Exception):
 
 @dataclass(frozen=True)
 class Ports:
-    """Where one broker listens."""
-
     plain: int
     controller: int
     secure: int
@@ -44,37 +47,30 @@ class Cluster:
         self._first_port = port
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._ports: dict[int, Ports] = {}
-        self._security: Security | None = None
+        self.security: Security | None = None
+        """What clients of the secure listeners need."""
         self._secure = secure
-        self.classes = Path()
+        self._classes = Path()
 
     @property
     def bootstrap_servers(self) -> str:
-        """All brokers, for clients without credentials; to them everything is allowed."""
         return ",".join(f"{HOST}:{ports.plain}" for ports in self._ports.values())
 
     @property
     def secure_servers(self) -> str:
-        """All brokers, for clients that come with TLS and a password."""
         return ",".join(f"{HOST}:{ports.secure}" for ports in self._ports.values())
 
     @property
-    def security(self) -> Security | None:
-        """What such clients need."""
-        return self._security
-
-    @property
     def pids(self) -> dict[int, int]:
-        """The process of each broker that runs, by its number from 1."""
         return {number: process.pid for number, process in self._processes.items()}
 
     def start(self) -> None:
         """Formats and starts all brokers. Raises `KafkaMissing` and `BrokerFailed`."""
-        self.classes = resolve_classes()
+        self._classes = resolve_classes()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._ports = dict(enumerate(_find_ports(self._count, self._first_port), start=1))
         if self._secure:
-            self._security = Security.make(self._folder)
+            self.security = Security.make(self._folder)
         # Its first bits are fixed: what began with a dash would be taken for an option.
         cluster_id = base64.urlsafe_b64encode(b"k" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         for number in self._ports:
@@ -85,38 +81,31 @@ class Cluster:
             self._wait_until_up(number)
 
     def kill(self, number: int) -> None:
-        """SIGKILL, and wait until the broker is gone."""
         process = self._processes.pop(number)
         process.kill()
         process.wait(HANG_SECONDS)
 
     def start_again(self, number: int) -> None:
-        """Starts a broker that was killed, on its port and its data."""
         self._launch(number)
         self._wait_until_up(number)
 
     def stop(self) -> None:
-        """Ends all brokers, at once: nobody needs what they hold."""
         for number in tuple(self._processes):
             self.kill(number)
-
-    def run_tool(self, main_class: str, *arguments: str, limit_seconds: float = 60.0) -> str:
-        """What one of Kafka's own command line tools prints."""
-        return subprocess.run(
-            java(self.classes, main_class, *arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit_seconds,
-            check=True,
-        ).stdout
 
     def _format(self, number: int, cluster_id: str) -> None:
         properties = self._folder / f"broker-{number}.properties"
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings(number).items()))
-        scram = self._security.format_options() if self._security else []
+        scram = self.security.format_options() if self.security else []
         command = java(
-            self.classes, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *scram
+            self._classes,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster_id,
+            "-c",
+            str(properties),
+            *scram,
         )
         done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
         if done.returncode != 0:
@@ -127,9 +116,9 @@ class Cluster:
         listeners = {"PLAINTEXT": ports.plain, "CONTROLLER": ports.controller}
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
         settings: dict[str, object] = {}
-        if self._security is not None:
+        if self.security is not None:
             listeners["SECURE"], protocols["SECURE"] = ports.secure, "SASL_SSL"
-            settings = self._security.broker_settings()
+            settings = self.security.broker_settings()
         replicas = min(3, self._count)
         return {
             "process.roles": "broker,controller",
@@ -158,7 +147,7 @@ class Cluster:
     def _launch(self, number: int) -> None:
         with self._log_of(number).open("ab") as log:
             self._processes[number] = subprocess.Popen(
-                java(self.classes, "kafka.Kafka", str(self._folder / f"broker-{number}.properties")),
+                java(self._classes, "kafka.Kafka", str(self._folder / f"broker-{number}.properties")),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -181,21 +170,32 @@ class Cluster:
 
 
 def _find_ports(brokers: int, first_port: int) -> Sequence[Ports]:
-    """Ports that are free now; the plain ones from `first_port` on where that is given."""
-    held: list[socket.socket] = []
-    try:
-        for _ in range(3 * brokers):
-            held.append(one := socket.socket())
-            one.bind((HOST, 0))
-        free = [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+    """Finds free ports; the plain ones count up from `first_port` where that is given."""
+    free = _list_free_ports(3 * brokers)
     plain = range(first_port, first_port + brokers) if first_port else free[:brokers]
     return [
         Ports(*numbers)
         for numbers in zip(plain, free[brokers : 2 * brokers], free[2 * brokers :], strict=True)
     ]
+
+
+def _list_free_ports(count: int) -> list[int]:
+    """Ports that the kernel hands out to nobody, so that they stay free while a broker is down or starts."""
+    first_of_kernel = int(PORT_RANGE.read_text().split()[0]) if PORT_RANGE.exists() else 0
+    numbers: Iterable[int] = [0] * count
+    if first_of_kernel > FIRST_OWN_PORT + 100 * count:
+        own = range(FIRST_OWN_PORT, first_of_kernel)
+        numbers = random.sample(own, len(own))
+    with ExitStack() as held:
+        free: list[int] = []
+        for number in numbers:
+            one = held.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind((HOST, number))
+                free.append(one.getsockname()[1])
+            if len(free) == count:
+                break
+    return free
 
 
 def _is_open(port: int) -> bool:

@@ -21,7 +21,6 @@ class Security:
 
     @classmethod
     def make(cls, folder: Path) -> "Security":
-        """Makes a key whose certificate vouches for itself."""
         store, ca_file = folder / "broker.p12", folder / "ca.pem"
         _keytool(
             "-genkeypair", "-alias", "broker", "-keyalg", "EC", "-validity", "2", "-dname", "CN=localhost",
@@ -35,7 +34,6 @@ class Security:
         return cls(store, ca_file)
 
     def format_options(self) -> list[str]:
-        """The user, as the storage is formatted with."""
         return ["--add-scram", f"{MECHANISM}=[name={self.username},password={self.password}]"]
 
     def broker_settings(self) -> dict[str, object]:

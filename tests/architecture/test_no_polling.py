@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from service.settings import Settings
 from service.web.front_door import FrontDoor
 from service.wiring import build
@@ -13,16 +11,12 @@ from service.wiring import build
 SERVICE = Path(__file__).parents[2] / "service"
 FORBIDDEN = ("cache", "redis", "poll_result", "get_result", "result_store", "queue_status")
 ALLOWED = {
-    "cached_property",
-    "cached_tokens",
-    "cached_prompt_usd_per_million",
-    "cached",
+    "cached_property", "cached_tokens", "cached_prompt_usd_per_million", "cached",
     "cache_logger_on_first_use",
-}
+}  # fmt: skip
 
 
 def find_names(tree: ast.AST) -> Iterator[str]:
-    """Every name that a module defines or uses."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -36,28 +30,26 @@ def find_names(tree: ast.AST) -> Iterator[str]:
 
 
 def find_breaches(source: str) -> list[str]:
-    """Names that smell of a result cache."""
     names = set(find_names(ast.parse(source)))
     return sorted(
         name for name in names - ALLOWED if any(forbidden in name.lower() for forbidden in FORBIDDEN)
     )
 
 
-@pytest.mark.parametrize("path", sorted(SERVICE.rglob("*.py")), ids=lambda path: path.stem)
-def test_no_module_keeps_results_to_be_asked_for(path: Path) -> None:
-    """No cache, no store of results, no status to poll."""
-    assert find_breaches(path.read_text()) == []
+def test_no_module_keeps_results() -> None:
+    breaches = {path.name: find_breaches(path.read_text()) for path in SERVICE.rglob("*.py")}
+
+    assert len(breaches) > 50
+    assert {name: found for name, found in breaches.items() if found} == {}
 
 
 def test_the_search_finds_a_cache() -> None:
-    """The search above can fail."""
     source = "class ResultCache:\n    def get_result(self, queue_id): return self.redis[queue_id]"
 
     assert find_breaches(source) == ["ResultCache", "get_result", "redis"]
 
 
-async def test_no_route_tells_a_status_or_a_result(tmp_path: Path) -> None:
-    """All that a caller can do with a comparison is to submit it, and to take it back."""
+async def test_no_route_returns_a_status_or_a_result(tmp_path: Path) -> None:
     service = build(
         Settings(
             _env_file=None,

@@ -30,12 +30,10 @@ _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 def read_project() -> dict[str, Any]:
-    """pyproject.toml."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def read_lock(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each requirement of a lock with its options."""
     logical_lines = path.read_text().replace("\\\n", " ").splitlines()
     for line in logical_lines:
         if line.strip() and not line.startswith("#"):
@@ -55,7 +53,6 @@ def find_lock_faults(path: Path) -> list[str]:
 
 
 def name_of(requirement: str) -> str:
-    """The normalized name of a requirement."""
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None
     return re.sub(r"[-_.]+", "-", found.group()).lower()
@@ -75,7 +72,6 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def find_traces(root: Path) -> list[str]:
-    """Places in text files that hold for one machine only."""
     found = []
     for path in walk_files(root):
         if path == Path(__file__):
@@ -91,16 +87,11 @@ def find_traces(root: Path) -> list[str]:
     return found
 
 
-def test_there_is_a_lock_to_run_one_to_develop_and_one_for_the_site() -> None:
-    """The three that the Makefile installs from."""
+def test_every_version_is_locked_by_hash() -> None:
     assert [path.name for path in LOCKS] == ["dev.lock", "docs.lock", "runtime.lock"]
-
-
-@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
-def test_every_version_is_locked_by_hash(path: Path) -> None:
-    """What is installed today is what is installed tomorrow, bit for bit."""
-    assert len(list(read_lock(path))) > 10
-    assert find_lock_faults(path) == []
+    for path in LOCKS:
+        assert len(list(read_lock(path))) > 10
+        assert find_lock_faults(path) == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +117,6 @@ def test_a_loose_line_in_a_lock_is_found(line: str, tmp_path: Path) -> None:
 
 
 def test_the_locks_hold_everything_that_is_asked_for() -> None:
-    """No dependency is added without being locked, and both locks agree on versions."""
     project = read_project()
     runtime, dev = (
         {name_of(each): each for each, _ in read_lock(ROOT / "requirements" / f"{kind}.lock")}
@@ -142,7 +132,6 @@ def test_the_locks_hold_everything_that_is_asked_for() -> None:
 
 
 def test_nothing_names_one_machine() -> None:
-    """The tree works wherever it is checked out, and sends nobody to a registry of ours."""
     assert find_traces(ROOT) == []
 
 
@@ -158,24 +147,14 @@ def test_nothing_names_one_machine() -> None:
     ],
 )
 def test_a_trace_of_a_machine_is_found(line: str, tmp_path: Path) -> None:
-    """The check for traces can fail, in any kind of text file."""
-    (tmp_path / "notes.txt").write_text(f"fine\n{line}\n")
+    """The check for traces can fail, in any kind of text file; routes and public pages are no traces."""
+    innocent = "GET /v1/work/items, a/work/b, fail at home, ~/.config/llmctl, https://example.org/project/x"
+    (tmp_path / "notes.txt").write_text(f"{innocent}\n{line}\n")
     (tmp_path / "picture.bin").write_bytes(b"\xff\xfe" + line.encode())
     assert [trace.split(": ")[0] for trace in find_traces(tmp_path)] == ["notes.txt:2"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["GET /v1/work/items", "a/work/b", "fail at home", "~/.config/llmctl", "https://example.org/project/x"],
-)
-def test_what_holds_everywhere_is_no_trace(line: str, tmp_path: Path) -> None:
-    """Routes, relative paths and public pages may be named."""
-    (tmp_path / "notes.txt").write_text(line)
-    assert find_traces(tmp_path) == []
-
-
-def test_the_license_is_apache_2() -> None:
-    """The text and the metadata say the same."""
+def test_license_is_apache_2() -> None:
     project = read_project()["project"]
     text = (ROOT / "LICENSE").read_text()
     assert re.match(r"\s*Apache License\s+Version 2\.0, January 2004\s", text)
@@ -183,8 +162,7 @@ def test_the_license_is_apache_2() -> None:
     assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
 
 
-def test_python_3_11_is_what_everything_is_checked_against() -> None:
-    """The promise to users and the checkers name the same oldest version."""
+def test_oldest_python_is_3_11_for_users_and_checkers() -> None:
     document = read_project()
     assert document["project"]["requires-python"] == ">=3.11"
     assert document["tool"]["ruff"]["target-version"] == "py311"
@@ -192,7 +170,6 @@ def test_python_3_11_is_what_everything_is_checked_against() -> None:
 
 
 def test_the_gates_are_shut() -> None:
-    """Strict types, warnings as errors, a limit on every test, branches counted."""
     tools = read_project()["tool"]
     assert tools["mypy"]["strict"] is True
     assert tools["pytest"]["ini_options"]["filterwarnings"] == ["error"]

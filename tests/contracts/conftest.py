@@ -1,17 +1,27 @@
 """Valid fields of each contract, for tests to change one at a time."""
 
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, settings
+
+from service.settings import Settings
+from service.wiring import build
 
 Fields = dict[str, Any]
+
+PATIENTLY = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+"""For tests of hypothesis: no limit on time, and nothing kept outside the test."""
 
 CORRELATION_ID = "5f0f6a9e-4f0b-4a53-8a4e-0a4f6f0d2c11"
 
 
 @pytest.fixture
 def request_fields() -> Fields:
-    """The least that a comparison request needs."""
     return {
         "user_prompt": "Which essay is better?",
         "essay_a": "The first essay.",
@@ -22,7 +32,6 @@ def request_fields() -> Fields:
 
 @pytest.fixture
 def error_fields() -> Fields:
-    """An error detail."""
     return {
         "error_code": "LLM_PROVIDER_TIMEOUT",
         "message": "The provider did not answer in time.",
@@ -36,7 +45,6 @@ def error_fields() -> Fields:
 
 @pytest.fixture
 def success_fields() -> Fields:
-    """The answer to a comparison that an essay won."""
     return {
         "request_id": "q-1",
         "correlation_id": CORRELATION_ID,
@@ -55,14 +63,12 @@ def success_fields() -> Fields:
 
 @pytest.fixture
 def failure_fields(success_fields: Fields, error_fields: Fields) -> Fields:
-    """The answer to a comparison that failed."""
     answer = {"winner": None, "justification": None, "confidence": None}
     return {**success_fields, **answer, "error_detail": error_fields}
 
 
 @pytest.fixture
 def envelope_fields(success_fields: Fields) -> Fields:
-    """An event as it stands on Kafka."""
     return {
         "event_id": "2d7c3f6e-3c2b-5f0f-9a3e-6a1f0d2c1115",
         "event_type": "llm_provider.comparison_result",
@@ -73,3 +79,17 @@ def envelope_fields(success_fields: Fields) -> Fields:
         "data": success_fields,
         "metadata": {},
     }
+
+
+@pytest.fixture
+async def served_metrics(tmp_path: Path) -> str:
+    """The page /metrics of a service."""
+    settings = Settings(
+        _env_file=None,
+        queue_path=tmp_path / "queue.db",
+        allow_mock_provider=True,
+        default_llm_provider="mock",
+    )
+    transport = httpx.ASGITransport(app=build(settings).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        return (await client.get("/metrics")).text

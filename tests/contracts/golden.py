@@ -26,10 +26,7 @@ SCHEMAS = FIXTURES / "schemas"
 NO_VERSION = "0.0.0"
 """In the files, where `llmctl schema` says its own: a release changes no contract."""
 
-EVENT_EXAMPLES = {
-    "an essay won": "comparison-succeeded",
-    "the comparison failed": "comparison-failed",
-}
+EVENT_EXAMPLES = {"an essay won": "comparison-succeeded", "the comparison failed": "comparison-failed"}
 USAGE_EXAMPLES = {"a request was answered at the second call": "usage/answered"}
 
 
@@ -43,7 +40,6 @@ def describe_all() -> dict[str, Any]:
 
 
 def describe_asyncapi() -> dict[str, Any]:
-    """The AsyncAPI document, with examples that are real events."""
     return describe_events(NO_VERSION, _read_events(EVENT_EXAMPLES), _read_events(USAGE_EXAMPLES))
 
 
@@ -52,7 +48,6 @@ def _read_events(names: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def describe_openapi() -> dict[str, Any]:
-    """The OpenAPI document as a service serves it."""
     document = asyncio.run(_get_openapi())
     document["info"]["version"] = NO_VERSION
     return document
@@ -73,12 +68,10 @@ async def _get_openapi() -> dict[str, Any]:
 
 
 def render(document: Any) -> str:
-    """How a golden schema is written."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_golden(name: str) -> Any:
-    """A golden schema, as it stands in its file."""
     return json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
 
 

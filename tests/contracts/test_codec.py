@@ -1,53 +1,39 @@
 """Events as bytes: what is sealed is what is opened, with the headers that consumers sort by."""
 
 import json
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from service.contracts.codec import SealedEnvelope, open_envelope, read_header, seal
 from service.contracts.events import EventEnvelope, LLMComparisonResultV1
-
-Fields = dict[str, Any]
+from tests.contracts.conftest import Fields
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
 def envelope(envelope_fields: Fields) -> EventEnvelope[LLMComparisonResultV1]:
-    """An event."""
     return EventEnvelope[LLMComparisonResultV1].model_validate(envelope_fields)
 
 
-def test_what_is_sealed_is_what_is_opened(envelope: EventEnvelope[LLMComparisonResultV1]) -> None:
-    """Sealing and opening gives the same event, and sealing that again the same bytes."""
-    sealed = seal(envelope)
-    opened = open_envelope(sealed.value)
-    assert opened == envelope
-    assert seal(opened) == sealed
-
-
-def test_a_sealed_event_shows_what_it_says(envelope: EventEnvelope[LLMComparisonResultV1]) -> None:
-    """Whoever holds only the bytes can ask for the event and its answer."""
-    restored = SealedEnvelope(seal(envelope).value, ())
-    assert restored.envelope == envelope
-    assert restored.data == envelope.data
-
-
-def test_a_sealed_event_is_plain_json(
+def test_sealed_event_is_plain_json_that_opens_unchanged(
     envelope: EventEnvelope[LLMComparisonResultV1], envelope_fields: Fields
 ) -> None:
-    """Any JSON reader finds the fields, UTF-8 unescaped."""
+    """UTF-8 is not escaped, and sealing again gives the same bytes."""
     changed = envelope.model_copy(update={"metadata": {"språk": "sv 🙂"}})
-    value = seal(changed).value
-    assert json.loads(value)["data"]["winner"] == envelope_fields["data"]["winner"]
-    assert "språk".encode() in value
-    assert "🙂".encode() in value
+    sealed = seal(changed)
+    opened = open_envelope(sealed.value)
+    restored = SealedEnvelope(sealed.value, ())
+    assert opened == restored.envelope == changed
+    assert seal(opened) == sealed
+    assert restored.data == envelope.data
+    assert json.loads(sealed.value)["data"]["winner"] == envelope_fields["data"]["winner"]
+    assert "språk".encode() in sealed.value
+    assert "🙂".encode() in sealed.value
 
 
 def test_the_headers_are_the_published_ones(envelope: EventEnvelope[LLMComparisonResultV1]) -> None:
-    """Without a run and a trace there are four headers."""
     assert seal(envelope).headers == (
         ("event_id", b"2d7c3f6e-3c2b-5f0f-9a3e-6a1f0d2c1115"),
         ("event_type", b"llm_provider.comparison_result"),
@@ -70,7 +56,7 @@ def test_run_and_trace_travel_in_headers(
     traceparent: str | None,
     expected: dict[str, bytes],
 ) -> None:
-    """Each is a header where there is one and none where there is none; the value stays the same."""
+    """The value stays the same."""
     sealed = seal(envelope, run_id=run_id, traceparent=traceparent)
     bare = seal(envelope)
     assert dict(sealed.headers) == dict(bare.headers) | expected
@@ -79,12 +65,9 @@ def test_run_and_trace_travel_in_headers(
 
 
 @pytest.mark.parametrize(
-    "value",
-    [b"", b"null", b"[]", b"{}", b"not json", b"\xff\xfe", b'{"event_type":"x"}'],
-    ids=repr,
+    "value", [b"", b"null", b"[]", b"{}", b"not json", b"\xff\xfe", b'{"event_type":"x"}'], ids=repr
 )
 def test_what_is_no_envelope_cannot_be_opened(value: bytes) -> None:
-    """Foreign bytes on a topic are told apart, with an error that a reader can catch as `ValueError`."""
     with pytest.raises(ValidationError) as refused:
         open_envelope(value)
     assert isinstance(refused.value, ValueError)
@@ -106,5 +89,5 @@ def test_what_is_no_envelope_cannot_be_opened(value: bytes) -> None:
     ids=str,
 )
 def test_a_header_is_read_as_text(headers: list[tuple[str, bytes | None]], expected: str | None) -> None:
-    """The first value counts; bytes that are no text do no harm."""
+    """The first value counts."""
     assert read_header(headers, "run_id") == expected

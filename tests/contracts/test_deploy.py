@@ -5,7 +5,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,10 @@ import yaml
 
 from llmctl.app import app as cli
 from service.settings import ALLOWLIST_OF_CALLER, PREFIX, Settings
-from service.web.connection import LINGER_SECONDS
-from service.web.server import CLOSE_LIMIT_SECONDS, LAST_REQUESTS_LIMIT_SECONDS
-from tests.waiting import HANG_SECONDS
+from tests.contracts.deploying import CLOSING_SECONDS, DEPLOY, run_tool
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.name != ".env")
 UNITS = sorted((DEPLOY / "systemd").iterdir())
-CLOSING_SECONDS = LAST_REQUESTS_LIMIT_SECONDS + CLOSE_LIMIT_SECONDS + LINGER_SECONDS + 5
-"""After the drain: what the web side takes at most, and five seconds for the publisher."""
 
 
 class UnitParser(configparser.RawConfigParser):
@@ -35,19 +28,17 @@ class UnitParser(configparser.RawConfigParser):
         super().__init__(strict=False, delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None)
 
     def optionxform(self, optionstr: str) -> str:
-        """As it is written."""
         return optionstr
 
 
 def read_unit(name: str) -> configparser.RawConfigParser:
-    """A unit file."""
     unit = UnitParser()
     unit.read_string((DEPLOY / "systemd" / name).read_text())
     return unit
 
 
 def find_objection(words: list[str]) -> str | None:
-    """Why this is no command of llmctl; None where it is one. What is no option is an argument."""
+    """Why this is not a command of llmctl; None if it is one."""
     command: Any = typer.main.get_command(cli)
     rest = list(words)
     while hasattr(command, "commands"):
@@ -72,7 +63,7 @@ def find_containers(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def list_commands() -> Iterator[list[str]]:
-    """What the files have llmctl do, after the image's entry point or the name of the program."""
+    """The arguments that the files give to llmctl."""
     for path in FILES:
         if path.suffix == ".yaml":
             for document in yaml.safe_load_all(path.read_text()):
@@ -88,36 +79,31 @@ def list_commands() -> Iterator[list[str]]:
     yield from (line.split() for line in re.findall(r"`llmctl\s([^`]+)`", text))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_every_setting_that_is_named_exists(path: Path) -> None:
-    """No example sets what the service does not know."""
+def test_every_setting_that_is_named_exists() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+", path.read_text()))
+    for path in FILES:
+        named = set(re.findall(rf"\b{PREFIX}[A-Z_]+", path.read_text()))
+        assert {name for name in named if not name.startswith(PREFIX + ALLOWLIST_OF_CALLER)} <= known, path
 
-    assert {name for name in named if not name.startswith(PREFIX + ALLOWLIST_OF_CALLER)} <= known
 
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_every_document_can_be_read(path: Path) -> None:
-    """YAML and JSON parse, and no key stands twice."""
-    if path.suffix == ".yaml":
-        assert all(document for document in yaml.load_all(path.read_text(), UniqueKeys))
-    elif path.suffix == ".json":
-        assert json.loads(path.read_text())
+def test_every_document_can_be_parsed_and_has_unique_keys() -> None:
+    for path in FILES:
+        if path.suffix == ".yaml":
+            assert all(yaml.load_all(path.read_text(), UniqueKeys)), path
+        elif path.suffix == ".json":
+            assert json.loads(path.read_text()), path
 
 
 class UniqueKeys(yaml.SafeLoader):
     """Refuses what YAML lets pass: the second of two equal keys wins in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base does, after a look at the keys that are written here, not merged in."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.value != "<<"]
         assert len(keys) == len(set(keys)), f"a key stands twice in {sorted(map(str, keys))}"
         return super().construct_mapping(node, deep)
 
 
 def test_every_command_that_is_run_exists() -> None:
-    """No container, unit or text sends anybody to a command or an option that is not there."""
     commands = list(list_commands())
 
     assert len(commands) > 10
@@ -126,12 +112,11 @@ def test_every_command_that_is_run_exists() -> None:
 
 @pytest.mark.parametrize("words", [["serv"], ["topics"], ["topics", "bootstrap", "--all"], []])
 def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
-    """The check can fail."""
     assert find_objection(words) is not None
 
 
 def test_nothing_secret_is_in_the_files() -> None:
-    """Keys, tokens and passwords are left empty, refer to something else, or say that they are none."""
+    """Keys, tokens and passwords are empty, refer to something else, or say that they are fake."""
     innocent = r"$|\$\{\w+(:[-?][^}]*)?\}|fake$|…"
     for path in FILES:
         for name, value in re.findall(r"(\w*(?:TOKENS?|KEY|PASSWORD))[=:][ \t]*([^\n]*)", path.read_text()):
@@ -139,7 +124,6 @@ def test_nothing_secret_is_in_the_files() -> None:
 
 
 def test_the_readme_names_every_file_and_no_other() -> None:
-    """Whoever reads it knows what everything is for."""
     text = (DEPLOY / "README.md").read_text()
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
@@ -150,7 +134,6 @@ def test_the_readme_names_every_file_and_no_other() -> None:
 
 
 def test_systemd_waits_longer_than_the_drain_takes() -> None:
-    """SIGKILL cannot come while the service keeps its own limits."""
     service = read_unit("llmctl.service")["Service"]
     text = (DEPLOY / "systemd" / "llmctl.service").read_text()
     drain = float(re.findall(rf"{PREFIX}DRAIN_TIMEOUT_SECONDS=(\d+)", text)[0])
@@ -162,7 +145,6 @@ def test_systemd_waits_longer_than_the_drain_takes() -> None:
 
 
 def test_systemd_hands_over_what_the_service_takes() -> None:
-    """One listening TCP socket on loopback, accepted by the service itself."""
     unit = read_unit("llmctl.socket")
 
     assert unit["Socket"]["ListenStream"] == f"127.0.0.1:{Settings.model_fields['port'].default}"
@@ -170,21 +152,12 @@ def test_systemd_hands_over_what_the_service_takes() -> None:
     assert "llmctl.socket" in read_unit("llmctl.service")["Unit"]["Requires"]
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
-def test_systemd_reads_its_units(path: Path, tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say; the program, which is not installed here, stands in."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+def test_systemd_reads_its_units(tmp_path: Path) -> None:
+    """The paths of programs that are not installed here are replaced by that of `true`."""
     for unit in UNITS:
         text = unit.read_text().replace("/opt/llmctl/bin/llmctl", shutil.which("true") or "/bin/true")
         (tmp_path / unit.name).write_text(text)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / path.name],
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-
-    ours = [line for line in done.stderr.splitlines() if "llmctl" in line]
-    assert (done.returncode, ours) == (0, []), done.stderr
+    for unit in UNITS:
+        done = run_tool("systemd-analyze", "verify", "--man=no", tmp_path / unit.name)
+        ours = [line for line in done.stderr.splitlines() if "llmctl" in line]
+        assert (done.returncode, ours) == (0, []), done.stderr

@@ -2,9 +2,6 @@
 
 import os
 import re
-import shutil
-import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,18 +10,13 @@ import pytest
 import yaml
 
 from service.settings import PREFIX, load_settings
-from service.web.connection import LINGER_SECONDS
-from service.web.server import CLOSE_LIMIT_SECONDS, LAST_REQUESTS_LIMIT_SECONDS
-from tests.waiting import HANG_SECONDS
+from tests.contracts.deploying import CLOSING_SECONDS, ROOT, name_image, run_tool
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
 FILE = COMPOSE / "compose.yaml"
 PROXY = COMPOSE / "haproxy.cfg"
 EXAMPLE = COMPOSE / ".env.example"
 REPLICAS = {"service-1": "provider-1", "service-2": "provider-2"}
-CLOSING_SECONDS = LAST_REQUESTS_LIMIT_SECONDS + CLOSE_LIMIT_SECONDS + LINGER_SECONDS + 5
-"""After the drain: what the web side takes at most, and five seconds for the publisher."""
 FILLED_IN = {
     f"{PREFIX}API_TOKENS": "caller:token",
     f"{PREFIX}ADMIN_TOKEN": "token",
@@ -34,33 +26,25 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 def read_services() -> dict[str, dict[str, Any]]:
-    """The services, with what is merged into them, and variables as they stand."""
     services: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
     return services
 
 
 def fill_in(text: str) -> str:
-    """Puts in what whoever copies the example has to write; what has a default gets that."""
+    """Puts in what a user has to fill in, and the defaults."""
     return _VARIABLE.sub(lambda found: FILLED_IN.get(found[1]) or (found[3] if found[2] == "-" else ""), text)
 
 
 def read_environment(service: str) -> dict[str, str]:
-    """What a container is told."""
     told = yaml.safe_load(fill_in(FILE.read_text()))["services"][service]["environment"]
     return {name: str(value) for name, value in told.items() if value is not None}
-
-
-def read_seconds(text: str) -> float:
-    """A duration in seconds."""
-    assert text.endswith("s")
-    return float(text[:-1])
 
 
 @pytest.mark.parametrize("name", REPLICAS)
 def test_a_replica_starts_with_these_settings(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Tokens are set because it listens beyond loopback; without a key the fake provider is asked."""
+    """Tokens are set because it listens beyond loopback; without a key it calls the fake provider."""
     monkeypatch.chdir(tmp_path)
     # What the image says; test_deploy_image.py reads it from there.
     for key, value in {**read_environment(name), f"{PREFIX}HOST": "0.0.0.0", f"{PREFIX}PORT": "8080"}.items():
@@ -73,15 +57,16 @@ def test_a_replica_starts_with_these_settings(
 
 @pytest.mark.parametrize("name", REPLICAS)
 def test_compose_waits_longer_than_the_drain_takes(name: str) -> None:
-    """SIGKILL cannot come while the service keeps its own limits."""
     drain = float(read_environment(name)[f"{PREFIX}DRAIN_TIMEOUT_SECONDS"])
 
-    assert read_seconds(read_services()[name]["stop_grace_period"]) >= drain + CLOSING_SECONDS
+    grace = read_services()[name]["stop_grace_period"]
+
+    assert float(grace.removesuffix("s")) >= drain + CLOSING_SECONDS
 
 
 @pytest.mark.parametrize(("replica", "provider"), REPLICAS.items())
 def test_a_replica_shares_the_network_of_its_provider(replica: str, provider: str) -> None:
-    """Plain HTTP to a provider is allowed on loopback alone, and that is where the fake one listens."""
+    """Plain HTTP to a provider is allowed on loopback only, and the fake one listens there."""
     services = read_services()
 
     assert services[replica]["network_mode"] == f"service:{provider}"
@@ -91,7 +76,6 @@ def test_a_replica_shares_the_network_of_its_provider(replica: str, provider: st
 
 
 def test_what_a_service_waits_for_exists() -> None:
-    """And is waited for in a way that it can fulfil: healthy needs a health check, completed an end."""
     services = read_services()
     with_one = {name for name, each in services.items() if "healthcheck" in each}
     with_the_images = {name for name, each in services.items() if each["image"].startswith("llmctl:")}
@@ -105,7 +89,7 @@ def test_what_a_service_waits_for_exists() -> None:
 
 
 def test_every_port_is_open_to_this_machine_alone() -> None:
-    """The address is written out: Docker's own default is every address there is."""
+    """Docker's own default is every address."""
     ports = [port for service in read_services().values() for port in service.get("ports", [])]
 
     assert len(ports) == len({port.split(":")[1] for port in ports}) > 5
@@ -113,7 +97,7 @@ def test_every_port_is_open_to_this_machine_alone() -> None:
 
 
 def test_what_is_mounted_exists() -> None:
-    """A path that is missing would become an empty folder, made by root."""
+    """A missing path would become an empty folder, made by root."""
     mounts = [mount for service in read_services().values() for mount in service.get("volumes", [])]
     volumes = yaml.safe_load(FILE.read_text())["volumes"]
 
@@ -127,15 +111,10 @@ def test_what_is_mounted_exists() -> None:
 
 
 def test_the_example_holds_every_variable_and_no_secret() -> None:
-    """What has to be filled in is empty there; what compose.yaml reads is there, and nothing else."""
     text = EXAMPLE.read_text()
     read = {found[1]: found[2] for found in _VARIABLE.finditer(FILE.read_text())}
-    passed_on = {
-        name
-        for each in read_services()["service-1"]["environment"].items()
-        for name, value in [each]
-        if value is None
-    }
+    environment = read_services()["service-1"]["environment"]
+    passed_on = {name for name, value in environment.items() if value is None}
     offered = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
     assert set(offered) == set(read) | passed_on
@@ -145,19 +124,17 @@ def test_the_example_holds_every_variable_and_no_secret() -> None:
 
 
 def test_our_images_are_this_version_and_built_here() -> None:
-    """One image for the service, the jobs and the fake provider."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = [each for each in read_services().values() if each["image"].startswith("llmctl:")]
 
     assert len(ours) == 5
-    assert {each["image"] for each in ours} == {f"{project['name']}:{project['version']}"}
+    assert {each["image"] for each in ours} == {name_image()}
     for each in ours:
         assert (COMPOSE / each["build"]["context"]).resolve() == ROOT
         assert (ROOT / each["build"]["dockerfile"]).exists()
 
 
 def test_every_other_image_is_pinned() -> None:
-    """By a version; Kafka by the very one that the tests run."""
+    """Kafka has the version that the tests run."""
     images = {name: each["image"] for name, each in read_services().items()}
     pom = ElementTree.parse(ROOT / "tests" / "apache_kafka" / "pom.xml")
     (version,) = [each.text for each in pom.iter() if each.tag.endswith("kafka.version")]
@@ -167,7 +144,6 @@ def test_every_other_image_is_pinned() -> None:
 
 
 def test_the_proxy_asks_every_replica_and_repeats_nothing_that_was_sent() -> None:
-    """Plain rounds over those that are ready; only a connection that did not come about is made elsewhere."""
     text = re.sub(r"\s+#.*", "", PROXY.read_text())
     servers = dict(re.findall(r"^\s+server (\S+) (\S+)$", text, re.MULTILINE))
     port = read_services()["proxy"]["ports"][0].rpartition(":")[2]
@@ -177,18 +153,13 @@ def test_the_proxy_asks_every_replica_and_repeats_nothing_that_was_sent() -> Non
     assert "balance roundrobin" in text
     assert "http-check send meth GET uri /readyz" in text
     assert f"bind :{port}\n" in text
-
-
-def test_operators_routes_are_not_handed_round() -> None:
-    """A drain through the proxy would stop one of the replicas by chance."""
-    (denied,) = re.findall(r"http-request return status 404 .* if (.*)", PROXY.read_text())
-
+    # A drain through the proxy would stop one of the replicas by chance.
+    (denied,) = re.findall(r"http-request return status 404 .* if (.*)", text)
     assert "{ path_beg /admin/ }" in denied
     assert "{ path /metrics }" in denied
 
 
 def test_prometheus_asks_every_replica_by_itself() -> None:
-    """Under the job's name that the alerts ask for."""
     (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())[
         "scrape_configs"
     ]
@@ -199,34 +170,15 @@ def test_prometheus_asks_every_replica_by_itself() -> None:
 
 def test_docker_compose_reads_the_file() -> None:
     """`docker compose config` fills in, merges and checks, without an engine."""
-    if run("docker", "compose", "version") is None:
+    told = {**os.environ, **FILLED_IN}
+    if run_tool("docker", "compose", "version").returncode:
         pytest.skip("docker compose is not installed")
-    done = run("docker", "compose", "-f", str(FILE), "--env-file", str(EXAMPLE), "config", "--quiet")
+    done = run_tool("docker", "compose", "-f", FILE, "--env-file", EXAMPLE, "config", "--quiet", env=told)
 
-    assert done is not None
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_haproxy_reads_its_configuration() -> None:
-    """`haproxy -c`, which may not find the replicas and says so."""
-    if shutil.which("haproxy") is None:
-        pytest.skip("haproxy is not installed")
-    done = run("haproxy", "-c", "-f", str(PROXY))
+    done = run_tool("haproxy", "-c", "-f", PROXY)
 
-    assert done is not None
     assert done.returncode == 0, done.stderr
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str] | None:
-    """Runs a tool with the example filled in; None where it is not there or knows no such command."""
-    if shutil.which(words[0]) is None:
-        return None
-    done = subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-        env={**os.environ, **FILLED_IN},
-    )
-    return None if words[-1] == "version" and done.returncode else done

@@ -2,14 +2,11 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,10 +15,8 @@ from service.contracts.error_codes import LLMErrorCode
 from service.engine.phase import Phase
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.wiring import build
-from tests.waiting import HANG_SECONDS
+from tests.contracts.deploying import DEPLOY, run_tool
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
@@ -34,8 +29,6 @@ _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?")
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule, as it stands in the file."""
-
     name: str
     expression: str
     severity: str
@@ -43,7 +36,6 @@ class Alert:
 
 
 def list_alerts() -> list[Alert]:
-    """All rules of all groups."""
     groups = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())["groups"]
     return [
         Alert(rule["alert"], rule["expr"], rule["labels"]["severity"], rule["annotations"])
@@ -53,34 +45,30 @@ def list_alerts() -> list[Alert]:
 
 
 def list_unit_tests() -> list[dict[str, Any]]:
-    """What promtool is asked to check."""
     tests = yaml.safe_load((PROMETHEUS / "alerts_test.yaml").read_text())["tests"]
     return [each for test in tests for each in test["promql_expr_test"]]
 
 
 def read_dashboard() -> dict[str, Any]:
-    """The dashboard."""
     document: dict[str, Any] = json.loads(DASHBOARD.read_text())
     return document
 
 
 def list_expressions() -> Iterator[tuple[str, str]]:
-    """Every expression of the dashboard with the title of its panel, its variables put in."""
-    for panel in read_dashboard()["panels"]:
-        for target in panel.get("targets", []):
-            yield panel["title"], put_in(target["expr"])
-    for note in read_dashboard()["annotations"]["list"]:
-        if "expr" in note:
-            yield note["name"], put_in(note["expr"])
-
-
-def put_in(expression: str) -> str:
-    """An expression as Prometheus gets it."""
-    return expression.replace("$__rate_interval", "5m")
+    """Every expression of the dashboard with the title of its panel, as Prometheus gets it."""
+    dashboard = read_dashboard()
+    expressions = [
+        (panel["title"], target["expr"])
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    ]
+    notes = [(note["name"], note["expr"]) for note in dashboard["annotations"]["list"] if "expr" in note]
+    for title, expression in expressions + notes:
+        yield title, expression.replace("$__rate_interval", "5m")
 
 
 def find_selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """The metrics that an expression reads, each with the labels that it asks of it."""
+    """The metrics that an expression reads, each with the labels that it selects by."""
     bare = re.sub(r"\[[^\]]*\]", "", expression)
     bare = re.sub(r"\b(?:by|on|without|ignoring)\s*\([^)]*\)", " ", bare)
     for found in _SELECTOR.finditer(bare):
@@ -99,19 +87,10 @@ def find_groupings(expression: str) -> set[str]:
 
 
 @pytest.fixture
-async def labels_of(tmp_path: Path) -> dict[str, frozenset[str]]:
-    """Every series that the service has, with the labels that it can have."""
-    settings = Settings(
-        _env_file=None,
-        queue_path=tmp_path / "queue.db",
-        allow_mock_provider=True,
-        default_llm_provider="mock",
-    )
-    transport = httpx.ASGITransport(app=build(settings).app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        text = (await client.get("/metrics")).text
+def labels_of(served_metrics: str) -> dict[str, frozenset[str]]:
+    """Every series of the service, with the labels that it can have."""
     found = {"up": OF_THE_SCRAPE}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(served_metrics):
         for sample in family.samples:
             found[sample.name] = OF_THE_SCRAPE | set(sample.labels)
     # What has not happened yet has no series; what it will be called stands in the registry.
@@ -124,7 +103,7 @@ async def labels_of(tmp_path: Path) -> dict[str, frozenset[str]]:
 
 
 def find_faults(expression: str, labels_of: dict[str, frozenset[str]]) -> list[str]:
-    """What an expression names that there is not."""
+    """What an expression names that does not exist."""
     selectors = list(find_selectors(expression))
     assert selectors, expression
     faults = [name for name, _ in selectors if name not in labels_of]
@@ -134,22 +113,17 @@ def find_faults(expression: str, labels_of: dict[str, frozenset[str]]) -> list[s
     return faults + [f"by ({label})" for label in find_groupings(expression) - of_all]
 
 
-@pytest.mark.parametrize("alert", list_alerts(), ids=lambda alert: alert.name)
-def test_an_alert_reads_what_there_is(alert: Alert, labels_of: dict[str, frozenset[str]]) -> None:
-    """Its metrics and labels are the service's."""
-    assert find_faults(alert.expression, labels_of) == []
-
-
-def test_the_dashboard_reads_what_there_is(labels_of: dict[str, frozenset[str]]) -> None:
-    """Every panel's metrics and labels are the service's."""
-    faults = {title: find_faults(expression, labels_of) for title, expression in list_expressions()}
+def test_alerts_and_dashboard_read_only_metrics_and_labels_of_the_service(
+    labels_of: dict[str, frozenset[str]],
+) -> None:
+    expressions = [(alert.name, alert.expression) for alert in list_alerts()] + list(list_expressions())
+    faults = {title: find_faults(expression, labels_of) for title, expression in expressions}
 
     assert len(faults) > 30
     assert {title: found for title, found in faults.items() if found} == {}
 
 
 def test_the_dashboard_leaves_no_metric_out(labels_of: dict[str, frozenset[str]]) -> None:
-    """What the service counts can be seen."""
     shown = {name for _, expression in list_expressions() for name, _ in find_selectors(expression)}
     ends = "_(bucket|sum|count|total|created)$"
     seen = {re.sub(ends, "", name) for name in shown}
@@ -172,7 +146,6 @@ def test_what_there_is_not_is_found(expression: str, labels_of: dict[str, frozen
 
 
 def test_values_of_labels_are_those_of_the_code() -> None:
-    """Phases and error codes that alerts ask for exist."""
     text = (PROMETHEUS / "alerts.yaml").read_text()
 
     assert set(re.findall(r'phase="(\w+)"', text)) <= set(Phase)
@@ -180,77 +153,47 @@ def test_values_of_labels_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("alert", list_alerts(), ids=lambda alert: alert.name)
-def test_an_alert_says_what_is_wrong_and_what_to_do(alert: Alert) -> None:
-    """One line, a few sentences, and whether to get up at night."""
+def test_alert_has_texts_that_name_what_exists_and_a_unit_test(alert: Alert) -> None:
+    """promtool sees each alert fire and stay quiet."""
     assert alert.severity in {"warning", "critical"}
     assert set(alert.texts) == {"summary", "description"}
     assert len(alert.texts["summary"]) < 110
     assert alert.texts["description"].count(". ") + 1 >= 2
 
-
-@pytest.mark.parametrize("alert", list_alerts(), ids=lambda alert: alert.name)
-def test_what_an_alert_names_exists(alert: Alert) -> None:
-    """Settings, error codes and other alerts."""
     text = " ".join(alert.texts.values())
     settings = {name.upper() for name in Settings.model_fields}
-    capitals = set(re.findall(r"(?<![\w.])_?[A-Z]{2,}(?:_[A-Z]+)+\b|(?<!\w)_[A-Z]+\b", text))
-
-    for name in capitals:
-        assert name in settings | set(LLMErrorCode) or any(
-            name.startswith("_") and each.endswith(name) for each in settings
-        ), name
+    for name in re.findall(r"(?<![\w.])_?[A-Z]{2,}(?:_[A-Z]+)+\b|(?<!\w)_[A-Z]+\b", text):
+        is_ending = name.startswith("_") and any(each.endswith(name) for each in settings)
+        assert is_ending or name in settings | set(LLMErrorCode), name
     assert set(re.findall(r"\bLlm[A-Z]\w+", text)) <= {each.name for each in list_alerts()}
 
-
-@pytest.mark.parametrize("alert", list_alerts(), ids=lambda alert: alert.name)
-def test_an_alert_was_seen_to_fire_and_to_stay_quiet(alert: Alert) -> None:
-    """In promtool's unit tests; and every label that its texts name is on the alert that fired."""
-    mine = [each for each in list_unit_tests() if names(each["expr"], alert.name)]
-    fired = [sample["labels"] for each in mine for sample in each["exp_samples"]]
-    named = set(re.findall(r"\$labels\.(\w+)", " ".join(alert.texts.values())))
-
+    tests = [each for each in list_unit_tests() if names(each["expr"], alert.name)]
+    fired = [sample["labels"] for each in tests for sample in each["exp_samples"]]
     assert fired
-    assert [each for each in mine if not each["exp_samples"]]
+    assert [each for each in tests if not each["exp_samples"]]
     for labels in fired:
-        assert named <= set(re.findall(r"(\w+)=", labels))
+        assert set(re.findall(r"\$labels\.(\w+)", text)) <= set(re.findall(r"(\w+)=", labels))
         assert f'severity="{alert.severity}"' in labels
 
 
 def names(expression: str, alert: str) -> bool:
-    """Whether a test asks for an alert."""
     found = re.findall(r'alertname(=~?)"([^"]+)"', expression)
     return any(re.fullmatch(value, alert) if how == "=~" else value == alert for how, value in found)
 
 
 def run_promtool(*words: str, folder: Path = PROMETHEUS) -> str:
-    """What promtool prints; it is no package of Python, so without it this is skipped everywhere."""
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed; it comes with Prometheus")
-    done = subprocess.run(
-        ["promtool", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_tool("promtool", *words, hint="; it comes with Prometheus", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_promtool_sees_every_alert_fire_and_stay_quiet() -> None:
-    """The unit tests of the rules."""
+def test_promtool_accepts_rules_and_configuration_and_passes_the_unit_tests() -> None:
+    assert f"{len(list_alerts())} rules found" in run_promtool("check", "rules", "alerts.yaml")
+    assert "is valid" in run_promtool("check", "config", "prometheus.yaml")
     assert "SUCCESS" in run_promtool("test", "rules", "alerts_test.yaml")
 
 
-def test_promtool_takes_rules_and_configuration() -> None:
-    """Both as Prometheus reads them."""
-    assert f"{len(list_alerts())} rules found" in run_promtool("check", "rules", "alerts.yaml")
-    assert "is valid" in run_promtool("check", "config", "prometheus.yaml")
-
-
 def test_promtool_takes_every_expression_of_the_dashboard(tmp_path: Path) -> None:
-    """As if each were a rule."""
     rules = [
         {"record": f"panel:{number}", "expr": each} for number, (_, each) in enumerate(list_expressions())
     ]
@@ -260,7 +203,7 @@ def test_promtool_takes_every_expression_of_the_dashboard(tmp_path: Path) -> Non
 
 
 def test_the_dashboard_can_be_imported() -> None:
-    """It has an identity of its own, and nothing that only one Grafana could know: sources, numbers."""
+    """It has an id of its own, and no data source that only one Grafana knows."""
     dashboard = read_dashboard()
     sources = {
         each["datasource"]["uid"]
@@ -274,15 +217,10 @@ def test_the_dashboard_can_be_imported() -> None:
     assert dashboard["schemaVersion"] >= 39
     assert "id" not in dashboard
     assert sources == {"${datasource}"}
-    assert variables == {
-        "datasource": "datasource",
-        "instance": "query",
-        "provider": "query",
-    }
+    assert variables == {"datasource": "datasource", "instance": "query", "provider": "query"}
 
 
 def test_the_dashboard_has_its_rows_and_no_panel_covers_another() -> None:
-    """In the order in which a request passes."""
     panels = read_dashboard()["panels"]
     taken: set[tuple[int, int]] = set()
     for each in panels:
@@ -302,7 +240,6 @@ def test_the_dashboard_has_its_rows_and_no_panel_covers_another() -> None:
 
 
 def test_every_variable_of_the_dashboard_is_declared() -> None:
-    """And those that are, are used."""
     dashboard = read_dashboard()
     text = json.dumps({key: value for key, value in dashboard.items() if key != "templating"})
     used = set(re.findall(r"\$\{?(\w+)\}?", text)) - {"__rate_interval"}
@@ -311,7 +248,6 @@ def test_every_variable_of_the_dashboard_is_declared() -> None:
 
 
 def test_grafana_is_given_both() -> None:
-    """The data source, and the folder that the compose file mounts the dashboard into."""
     (source,) = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yaml").read_text())["datasources"]
     (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "llmctl.yaml").read_text())["providers"]
     compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]

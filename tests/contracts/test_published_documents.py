@@ -20,10 +20,9 @@ EVENTS = sorted((FIXTURES / "events").glob("*.json"))
 
 
 def judge(schema: Any, document: Any, whole: Any) -> None:
-    """Fails where a value does not fit a schema that may refer to others in `whole`."""
+    """Fails if a value does not fit a schema that may refer to others in `whole`."""
     Draft202012Validator(
-        {**schema, "components": whole["components"]},
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
+        {**schema, "components": whole["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
     ).validate(document)
 
 
@@ -37,7 +36,6 @@ def test_openapi_is_valid() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_says_what_it_answers_and_how_it_refuses(name: str) -> None:
-    """Each has its name, its room, whose token it takes, a shape for what it answers and one for refusals."""
     operation = OPERATIONS[name]
     assert name in ANSWERS, f"say in service/web/answers.py what {name} answers, then run `make schemas`"
     assert operation["operationId"] == ANSWERS[name].operation_id
@@ -54,14 +52,13 @@ def test_an_operation_says_what_it_answers_and_how_it_refuses(name: str) -> None
 
 
 def test_every_answer_is_of_a_route_and_every_name_is_one_operation_s() -> None:
-    """No answer stays behind when its route goes."""
     assert set(ANSWERS) == set(OPERATIONS)
     names = [answer.operation_id for answer in ANSWERS.values()]
     assert len(set(names)) == len(names)
 
 
 def test_every_refusal_is_the_error_body() -> None:
-    """With a time to come back where it is not for good."""
+    """A 503 has Retry-After."""
     body = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
     for operation in OPERATIONS.values():
         for status, answer in operation["responses"].items():
@@ -70,7 +67,6 @@ def test_every_refusal_is_the_error_body() -> None:
 
 
 def test_the_examples_of_a_submission_are_what_the_service_takes() -> None:
-    """By the schema beside them, and by the model."""
     content = OPERATIONS["POST /api/v1/comparison"]["requestBody"]["content"]["application/json"]
     assert len(content["examples"]) == 2
     for example in content["examples"].values():
@@ -81,7 +77,6 @@ def test_the_examples_of_a_submission_are_what_the_service_takes() -> None:
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
 def test_an_event_is_what_the_asyncapi_document_says(path: Any) -> None:
-    """Value, key and headers, as they stand on the topic, with a run and a trace and without."""
     message = ASYNCAPI["components"]["messages"]["comparison_result"]
     envelope = open_envelope(path.read_bytes())
     judge(message["payload"], json.loads(path.read_bytes()), ASYNCAPI)
@@ -95,7 +90,6 @@ def test_an_event_is_what_the_asyncapi_document_says(path: Any) -> None:
 
 
 def test_the_examples_in_the_asyncapi_document_are_events() -> None:
-    """A success and an error, each with its headers."""
     messages = ASYNCAPI["components"]["messages"]
     for message in messages.values():
         assert message["examples"]
@@ -110,7 +104,7 @@ def test_the_examples_in_the_asyncapi_document_are_events() -> None:
 
 
 def test_the_asyncapi_schemas_keep_to_what_its_dialect_knows() -> None:
-    """AsyncAPI's own dialect is that of draft 7: what is said in later words would be passed over."""
+    """AsyncAPI's own dialect is that of draft 7: later keywords would be ignored."""
     components = ASYNCAPI["components"]
     payload = {**components["schemas"]["ComparisonResultEvent"], "components": components}
     Draft7Validator.check_schema(payload)
@@ -122,7 +116,6 @@ def test_the_asyncapi_schemas_keep_to_what_its_dialect_knows() -> None:
 
 
 def test_the_callback_topic_is_the_callers_and_no_other_topic_is_told() -> None:
-    """Beside that of usage; the topics of the service's queue are nobody's business."""
     addresses = [channel["address"] for channel in ASYNCAPI["channels"].values()]
     assert addresses == ["{callback_topic}", "{usage_topic}"]
     assert [operation["action"] for operation in ASYNCAPI["operations"].values()] == ["send"] * 2

@@ -4,25 +4,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import typer.main
 
 from llmctl.app import app as cli
 from service.settings import Settings
-from service.wiring import build
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def read_table(title: str) -> list[str]:
-    """The first name in each row of the table under a heading."""
     section = README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     return [row.split("`")[1].replace("\\|", "|") for row in rows]
 
 
 def test_settings_are_those_of_the_code() -> None:
-    """Every setting is in the table, with its default, and nothing else is."""
     fields = {name.upper() for name in Settings.model_fields} - {"CALLER_ALLOWLISTS"}
 
     assert sorted(read_table("Settings of the service")) == sorted(
@@ -30,24 +26,13 @@ def test_settings_are_those_of_the_code() -> None:
     )
 
 
-async def test_metrics_are_those_that_are_served(tmp_path: Path) -> None:
-    """Every metric of /metrics is in the table, and nothing else is."""
-    settings = Settings(
-        _env_file=None,
-        queue_path=tmp_path / "queue.db",
-        allow_mock_provider=True,
-        default_llm_provider="mock",
-    )
-    transport = httpx.ASGITransport(app=build(settings).app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        text = (await client.get("/metrics")).text
-
-    served = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+def test_metrics_are_those_that_are_served(served_metrics: str) -> None:
+    served = set(re.findall(r"^# TYPE (\S+) ", served_metrics, re.MULTILINE))
     assert sorted(read_table("Metrics")) == sorted(name for name in served if not name.startswith("process_"))
 
 
 def list_commands(command: Any, path: str = "") -> list[str]:
-    """The full names of a command and of all below it."""
+    """The arguments that the files give to llmctl."""
     children = getattr(command, "commands", None)
     if children is None:
         return [path]
@@ -56,7 +41,6 @@ def list_commands(command: Any, path: str = "") -> list[str]:
 
 
 def test_commands_are_those_of_the_command_line() -> None:
-    """Every command is in the table, and nothing else is."""
     documented = set()
     for row in read_table("Commands"):
         words = row.removeprefix("llmctl ").split(" ")

@@ -18,13 +18,13 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 @pytest.fixture(scope="module")
 def workflow() -> dict[Any, Any]:
-    """The workflow as GitHub reads it; YAML takes its key `on` for a truth value."""
+    """The workflow; YAML reads its key `on` as a truth value."""
     document: dict[Any, Any] = yaml.safe_load(WORKFLOW.read_text())
     return document
 
 
 def test_every_action_stands_at_a_commit_with_its_version_beside_it() -> None:
-    """A tag of somebody else's can be moved; a commit cannot."""
+    """Somebody else's tag can be moved; a commit cannot."""
     uses = re.findall(r"uses: (.+)", WORKFLOW.read_text())
     assert len(uses) > 5
     assert [
@@ -33,7 +33,7 @@ def test_every_action_stands_at_a_commit_with_its_version_beside_it() -> None:
 
 
 def test_no_job_may_do_more_than_it_needs(workflow: dict[Any, Any]) -> None:
-    """What runs our code and our dependencies' may read the tree; what publishes runs neither."""
+    """The jobs that run our code and our dependencies' may only read; the job that publishes runs neither."""
     assert workflow["permissions"] == {}
     assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
         "test": {"contents": "read"},
@@ -51,7 +51,6 @@ def test_no_job_may_do_more_than_it_needs(workflow: dict[Any, Any]) -> None:
 
 
 def test_nothing_is_published_that_was_not_tested_and_tagged(workflow: dict[Any, Any]) -> None:
-    """Each step waits for the one before it, and only a tag gets that far."""
     jobs = workflow["jobs"]
     assert (jobs["attest"]["needs"], jobs["attest"]["if"]) == (["test", "build"], "github.ref_type == 'tag'")
     assert (jobs["publish"]["needs"], jobs["announce"]["needs"]) == ("attest", "attest")
@@ -64,7 +63,6 @@ def test_nothing_is_published_that_was_not_tested_and_tagged(workflow: dict[Any,
 
 
 def test_what_it_makes_can_be_made_here() -> None:
-    """Each `make` that a step runs is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     wanted = set(re.findall(r"run: make ([a-z-]+)", WORKFLOW.read_text()))
     assert wanted == {"sbom"}
@@ -72,7 +70,6 @@ def test_what_it_makes_can_be_made_here() -> None:
 
 
 def test_the_changelog_is_about_the_version_that_stands_here() -> None:
-    """Its newest entry, with its day or still without."""
     newest = re.findall(r"^## \[(.+?)\] - (.+)$", CHANGELOG, re.MULTILINE)[0]
     assert newest[0] == VERSION
     assert newest[1] == "unreleased" or re.fullmatch(r"\d{4}-\d{2}-\d{2}", newest[1])

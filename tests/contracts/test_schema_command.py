@@ -14,29 +14,19 @@ from service.contracts.published import PUBLISHED, RESULT_EVENT
 from tests.contracts.golden import FIXTURES, SCHEMAS, read_golden
 
 
-def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints; it has nothing to say beside that."""
+def run(words: list[str], capsys: pytest.CaptureFixture[str], code: ExitCode = ExitCode.DONE) -> str:
+    """Returns what a command prints, or what a failing one writes to stderr; the other stream is empty."""
     with pytest.raises(SystemExit) as ended:
         main(["schema", *words])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.err) == (ExitCode.DONE, "")
-    return said.out
-
-
-def refuse(words: list[str], code: ExitCode, capsys: pytest.CaptureFixture[str]) -> str:
-    """What is said where nothing is printed."""
-    with pytest.raises(SystemExit) as ended:
-        main(["schema", *words])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (code, "")
-    return said.err
+    printed, said = capsys.readouterr()
+    assert (ended.value.code, said if code is ExitCode.DONE else printed) == (code, "")
+    return printed or said
 
 
 @pytest.mark.parametrize("name", ["openapi", "asyncapi"])
 def test_a_document_is_the_validated_one_at_this_version(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing but the version differs from the golden file, and two runs give the same bytes."""
     printed = run([name], capsys)
     golden = (SCHEMAS / f"{name}.json").read_text(encoding="utf-8")
     assert printed == golden.replace('"version": "0.0.0"', f'"version": "{version("llmctl")}"', 1) != golden
@@ -45,12 +35,11 @@ def test_a_document_is_the_validated_one_at_this_version(
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_one_contract_is_its_golden_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """To the byte."""
     assert run(["jsonschema", name], capsys) == (SCHEMAS / f"{name}.json").read_text(encoding="utf-8")
 
 
 def test_all_contracts_stand_in_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each under its name in $defs, with what they share there once; it judges as their own files do."""
+    """Each has its name in $defs, and judges as its own file does."""
     document = json.loads(run(["jsonschema"], capsys))
     Draft202012Validator.check_schema(document)
     assert set(PUBLISHED) <= set(document["$defs"])
@@ -71,7 +60,6 @@ def test_all_contracts_stand_in_one_document(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_file_for_each_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In a folder that is made; what is written over is whole again; the files are said one a line."""
     folder = tmp_path / "new" / "schemas"
     for _ in range(2):
         printed = run(["jsonschema", "--output-dir", str(folder)], capsys)
@@ -93,12 +81,10 @@ def test_a_file_for_each_contract(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_wrong_usage_is_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With one sentence about it."""
-    assert said in refuse(words, ExitCode.USAGE, capsys)
+    assert said in run(words, capsys, ExitCode.USAGE)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its name and the reason."""
     (tmp_path / "file").touch()
-    said = refuse(["jsonschema", "--output-dir", str(tmp_path / "file")], ExitCode.FAILED, capsys)
+    said = run(["jsonschema", "--output-dir", str(tmp_path / "file")], capsys, ExitCode.FAILED)
     assert said == f"{tmp_path / 'file'} cannot be written: File exists.\n"

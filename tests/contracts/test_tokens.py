@@ -16,25 +16,16 @@ from service.core.prompt import SYSTEM_PROMPT
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
-        ("", 0),
-        ("a", 1),
-        ("abcd", 1),
-        ("abcde", 2),
-        ("é" * 8, 2),
-        ("日本語", 3),
-        ("한국어", 3),
-        ("日本語 abc", 4),
-        ("𠮷", 1),
-        ("\ud800", 1),
+        ("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("é" * 8, 2), ("日本語", 3), ("한국어", 3),
+        ("日本語 abc", 4), ("𠮷", 1), ("\ud800", 1),
     ],
-)
+)  # fmt: skip
 def test_estimate(text: str, tokens: int) -> None:
     """A quarter of the characters, rounded up, but each Chinese, Japanese or Korean one in full."""
     assert estimate_tokens(text) == tokens
 
 
 def test_the_instructions_are_counted_as_they_are() -> None:
-    """The figure that callers reckon with is that of the text that judges are told."""
     assert estimate_tokens(SYSTEM_PROMPT) == SYSTEM_PROMPT_TOKENS
 
 
@@ -50,7 +41,7 @@ def test_the_instructions_are_counted_as_they_are() -> None:
 def test_a_request_takes_all_its_texts_and_an_answer(
     overrides: LLMConfigOverrides | None, instructions: int, answer: int
 ) -> None:
-    """A limit on the answer counts only where it is lower than what is expected anyway."""
+    """A limit on the answer counts only if it is lower than the expected length."""
     request = LLMComparisonRequest(
         user_prompt="p" * 4,
         essay_a="a" * 8,

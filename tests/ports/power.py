@@ -23,8 +23,6 @@ FRAME_HEADER_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Bytes went to a file."""
-
     file: int
     offset: int
     data: bytes
@@ -32,8 +30,6 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """A file was cut off."""
-
     file: int
     size: int
 
@@ -48,8 +44,6 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A name stands for a new file."""
-
     name: str
     file: int
 
@@ -74,8 +68,6 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The caller's wait is over."""
-
     step: int
 
 
@@ -156,7 +148,6 @@ class Disk:
         """For each name the file it surely stands for, and those it may stand for instead."""
 
     def follow(self, entry: Entry) -> None:
-        """Takes up the next entry."""
         match entry:
             case Write() | Truncate():
                 self._files[entry.file].pending.append(entry)
@@ -213,7 +204,6 @@ def _apply(content: bytearray, change: Write | Truncate) -> None:
 
 
 def _tear(write: Write, dice: random.Random) -> Iterator[Write]:
-    """Some sectors of a write."""
     end = write.offset + len(write.data)
     start = write.offset
     while start < end:
@@ -234,21 +224,17 @@ class History:
         self._floor = 0
 
     def begin(self, value: object) -> int:
-        """A change to `value` begins; returns its place."""
         self._values.append(value)
         return len(self._values) - 1
 
     def acknowledge(self, place: int) -> None:
-        """The change at this place was acknowledged."""
         self._floor = max(self._floor, place)
 
     def allows(self, found: object) -> bool:
-        """Whether a disk may hold this value."""
         return found in self._values[self._floor :]
 
     @property
     def promised(self) -> object:
-        """The last value that was acknowledged."""
         return self._values[self._floor]
 
 
@@ -279,7 +265,6 @@ class Promises:
         self._open: dict[int, list[tuple[History, int]]] = {}
 
     def follow(self, entry: Entry) -> None:
-        """Takes up the next entry."""
         if isinstance(entry, Begun):
             places = []
             for row, aspect, value in entry.changes:

@@ -1,8 +1,7 @@
 """What reading a topic back promises: the same suite on memory and on a broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -23,43 +22,18 @@ Publish = Callable[[str], Awaitable[None]]
 
 
 @pytest.fixture
-async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
-    """The control of the shared broker, which is up afterwards."""
-    control = BrokerControl(Path(embedded_broker.ready["control"]))
-    yield control
-    await control.up()
-
-
-@pytest.fixture
-async def topic(create_topic: Any) -> str:
-    """A topic of this test's own."""
-    name = f"log.{uuid4().hex}"
-    await create_topic(name, 1)
-    return name
-
-
-@pytest.fixture
-async def kafka(bootstrap_servers: str) -> AsyncIterator[tuple[KafkaPublisher, KafkaCallbackLog]]:
-    """A publisher and a log on the embedded broker."""
-    connection = KafkaConnection(bootstrap_servers)
-    directory = KafkaTopicDirectory(connection)
-    publisher = KafkaPublisher(connection, directory)
-    running = asyncio.create_task(publisher.run())
-    yield publisher, KafkaCallbackLog(connection, directory)
-    running.cancel()
-    await asyncio.wait([running])
-    await publisher.close()
-    await directory.close()
+def log(bootstrap_servers: str, known_topics: KafkaTopicDirectory) -> KafkaCallbackLog:
+    return KafkaCallbackLog(KafkaConnection(bootstrap_servers), known_topics)
 
 
 @pytest.fixture(params=["memory", "kafka"])
 def line(request: pytest.FixtureRequest, topic: str) -> tuple[CallbackLog, Publish]:
-    """A log of each kind, and a way to write to its topic."""
     publisher: Any
+    log: Any
     if request.param == "memory":
         publisher = log = MemoryPublisher()
     else:
-        publisher, log = request.getfixturevalue("kafka")
+        publisher, log = request.getfixturevalue("kafka"), request.getfixturevalue("log")
 
     async def publish(event_id: str) -> None:
         sealed = SealedEnvelope(b"{}", (("event_id", event_id.encode()),))
@@ -68,8 +42,8 @@ def line(request: pytest.FixtureRequest, topic: str) -> tuple[CallbackLog, Publi
     return log, publish
 
 
+@pytest.mark.apache
 async def test_ends_of_a_topic_move_with_its_records(line: tuple[CallbackLog, Publish], topic: str) -> None:
-    """The end of a partition is the offset that the next record gets."""
     log, publish = line
     assert await log.find_ends(topic) == {0: 0}
 
@@ -79,10 +53,10 @@ async def test_ends_of_a_topic_move_with_its_records(line: tuple[CallbackLog, Pu
     assert await log.find_ends(topic) == {0: 2}
 
 
+@pytest.mark.apache
 async def test_only_what_stands_behind_the_start_is_found(
     line: tuple[CallbackLog, Publish], topic: str
 ) -> None:
-    """Of the event ids asked for, those are found that stand at the start or behind it, and no others."""
     log, publish = line
     for event_id in ("before", "at", "foreign", "after"):
         await publish(event_id)
@@ -94,41 +68,37 @@ async def test_only_what_stands_behind_the_start_is_found(
     assert set(await log.find_standing(topic, {0: 1}, [])) == set()
 
 
+@pytest.mark.apache
 async def test_many_records_are_read_to_the_end(line: tuple[CallbackLog, Publish], topic: str) -> None:
-    """What stands last among thousands is found as well."""
     log, publish = line
-    await asyncio.gather(*(publish(f"event-{number}") for number in range(5000)))
+    await asyncio.gather(*(publish(f"event-{number}") for number in range(3000)))
     await publish("last")
 
     assert set(await log.find_standing(topic, {0: 0}, ["last", "event-0"])) == {"last", "event-0"}
 
 
+@pytest.mark.apache
 async def test_topic_made_anew_is_read_from_its_first_record(
-    kafka: tuple[KafkaPublisher, KafkaCallbackLog], topic: str
+    kafka: KafkaPublisher, log: KafkaCallbackLog, topic: str
 ) -> None:
-    """A position that a deleted topic once had says nothing of the shorter one that has its name now."""
-    publisher, log = kafka
-    await publisher.publish_to_topic(topic, SealedEnvelope(b"{}", (("event_id", b"one"),)))
+    """The position of a deleted topic does not apply to a shorter one of the same name."""
+    await kafka.publish_to_topic(topic, SealedEnvelope(b"{}", (("event_id", b"one"),)))
 
     assert set(await log.find_standing(topic, {0: 500}, ["one"])) == {"one"}
 
 
+@pytest.mark.apache
 async def test_records_of_strangers_disturb_nothing(
-    kafka: tuple[KafkaPublisher, KafkaCallbackLog], topic: str
+    kafka: KafkaPublisher, log: KafkaCallbackLog, topic: str
 ) -> None:
-    """Records without headers, with odd ones, and without an event id are passed over."""
-    publisher, log = kafka
     for headers in ((), (("event_id", b"\xff\xfe"),), (("other", b"x"),), (("event_id", b"one"),)):
-        await publisher.publish_to_topic(topic, SealedEnvelope(b"", headers))
+        await kafka.publish_to_topic(topic, SealedEnvelope(b"", headers))
 
     assert set(await log.find_standing(topic, {}, ["one"])) == {"one"}
 
 
-async def test_absent_topic_cannot_be_read_and_is_not_made(
-    kafka: tuple[KafkaPublisher, KafkaCallbackLog],
-) -> None:
-    """Asking for a topic that is gone says so, and does not create it."""
-    _, log = kafka
+@pytest.mark.apache
+async def test_absent_topic_cannot_be_read_and_is_not_made(log: KafkaCallbackLog) -> None:
     absent = f"absent.{uuid4().hex}"
 
     for _ in range(2):
@@ -137,10 +107,8 @@ async def test_absent_topic_cannot_be_read_and_is_not_made(
 
 
 async def test_broker_that_is_away_is_told_apart(
-    kafka: tuple[KafkaPublisher, KafkaCallbackLog], control: BrokerControl, topic: str
+    log: KafkaCallbackLog, control: BrokerControl, topic: str
 ) -> None:
-    """Whoever asks during an outage learns that it has to ask again."""
-    _, log = kafka
     await control.down()
 
     with pytest.raises(BrokerUnavailable):

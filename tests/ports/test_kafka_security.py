@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -20,7 +19,6 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from service.callbacks.kafka import KafkaPublisher
 from service.callbacks.log import KafkaCallbackLog
 from service.callbacks.topics import KafkaTopicDirectory
 from service.contracts.codec import SealedEnvelope
@@ -28,6 +26,7 @@ from service.core.errors import BrokerUnavailable, PublishRefused, TopicUnreadab
 from service.kafka.connection import KafkaConnection
 from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.security import MECHANISM, Security
+from tests.ports.conftest import publishing
 from tests.waiting import HANG_SECONDS
 
 SEALED = SealedEnvelope(b"{}", (("event_id", b"one"),))
@@ -35,13 +34,11 @@ SEALED = SealedEnvelope(b"{}", (("event_id", b"one"),))
 
 @pytest.fixture(scope="module")
 def cluster(start_apache_kafka: Callable[..., Cluster]) -> Cluster:
-    """A broker with a listener that lets in whom it knows, and lets them do what a rule allows."""
     return start_apache_kafka(secure=True)
 
 
 @pytest.fixture
 def connection(cluster: Cluster) -> KafkaConnection:
-    """The settings of somebody whom the broker knows."""
     security = cluster.security
     assert security is not None
     return KafkaConnection(
@@ -56,7 +53,7 @@ def connection(cluster: Cluster) -> KafkaConnection:
 
 @pytest.fixture
 def make_topic(cluster: Cluster) -> Callable[..., str]:
-    """Makes a topic of which the user may do so much and no more."""
+    """Makes a topic on which the user may do only these operations."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
 
     def make(*allowed: AclOperation) -> str:
@@ -64,31 +61,13 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
         name = f"secured.{uuid4().hex}"
         admin.create_topics([NewTopic(name, 1)])[name].result(HANG_SECONDS)
         who = f"User:{cluster.security.username}"
-        rules = [
-            AclBinding(
-                ResourceType.TOPIC,
-                name,
-                ResourcePatternType.LITERAL,
-                who,
-                "*",
-                operation,
-                AclPermissionType.ALLOW,
-            )
-            for operation in allowed
-        ]
+        where = (ResourceType.TOPIC, name, ResourcePatternType.LITERAL)
+        rules = [AclBinding(*where, who, "*", operation, AclPermissionType.ALLOW) for operation in allowed]
         for answer in admin.create_acls(rules).values() if rules else ():
             answer.result(HANG_SECONDS)
         # The controller answers before the broker has heard of it.
         deadline = time.monotonic() + HANG_SECONDS
-        here = AclBindingFilter(
-            ResourceType.TOPIC,
-            name,
-            ResourcePatternType.LITERAL,
-            None,
-            None,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
+        here = AclBindingFilter(*where, None, None, AclOperation.ANY, AclPermissionType.ANY)
         while name not in admin.list_topics(timeout=HANG_SECONDS).topics or len(
             admin.describe_acls(here).result(HANG_SECONDS)
         ) < len(rules):
@@ -98,28 +77,9 @@ def make_topic(cluster: Cluster) -> Callable[..., str]:
     return make
 
 
-@asynccontextmanager
-async def publishing(
-    connection: KafkaConnection,
-) -> AsyncIterator[tuple[KafkaPublisher, KafkaTopicDirectory]]:
-    """A publisher at work, and its topics."""
-    directory = KafkaTopicDirectory(connection)
-    publisher = KafkaPublisher(connection, directory)
-    running = asyncio.create_task(publisher.run())
-    try:
-        yield publisher, directory
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await publisher.close()
-        await directory.close()
-
-
 async def test_who_is_known_and_allowed_publishes_and_reads_back(
     connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
-    """Over TLS and SCRAM as over an open door."""
     topic = make_topic(AclOperation.WRITE, AclOperation.READ)
     async with publishing(connection) as (publisher, directory), asyncio.timeout(HANG_SECONDS):
         place = await publisher.publish_to_topic(topic, SEALED, key="k")
@@ -133,7 +93,7 @@ async def test_who_is_known_and_allowed_publishes_and_reads_back(
 async def test_who_may_only_look_is_refused_for_good(
     connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
-    """The callback is to be parked under Kafka's name of the refusal, and the next topic's goes through."""
+    """The reason is Kafka's name of the error, and the next topic's record goes through."""
     closed, open_topic = make_topic(AclOperation.DESCRIBE), make_topic(AclOperation.WRITE)
     async with publishing(connection) as (publisher, _), asyncio.timeout(HANG_SECONDS):
         with pytest.raises(PublishRefused) as refused:
@@ -147,7 +107,7 @@ async def test_who_may_only_look_is_refused_for_good(
 async def test_topic_that_may_not_be_seen_does_not_exist(
     connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
-    """Kafka tells nobody of topics that they may not describe; the intake refuses them as absent."""
+    """Kafka does not list topics that a user may not describe; the intake refuses them as absent."""
     hidden, seen = make_topic(), make_topic(AclOperation.DESCRIBE)
     directory = KafkaTopicDirectory(connection)
     try:
@@ -159,7 +119,6 @@ async def test_topic_that_may_not_be_seen_does_not_exist(
 async def test_topic_that_may_not_be_read_is_said_so(
     connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
-    """A read-back that never can be made is no broker that is away."""
     topic = make_topic(AclOperation.WRITE)
     async with publishing(connection) as (publisher, directory), asyncio.timeout(HANG_SECONDS):
         await publisher.publish_to_topic(topic, SEALED)
@@ -169,7 +128,6 @@ async def test_topic_that_may_not_be_read_is_said_so(
 
 @pytest.mark.parametrize("wrong", ["password", "user", "certificate"])
 async def test_who_is_not_known_does_not_come_in(connection: KafkaConnection, wrong: str) -> None:
-    """It is said as a broker that cannot be used, without the password."""
     changes: dict[str, dict[str, Any]] = {
         "password": {"sasl_password": "guessed-secret"},
         "user": {"sasl_username": "nobody"},

@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 import ssl
-import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +16,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-import uvloop
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
@@ -28,7 +26,7 @@ from service.providers.exchange import MAX_ANSWER_BYTES
 from service.providers.openai import OpenAI
 from service.providers.remote import RemoteProvider
 from service.providers.transport import open_transport
-from tests.waiting import HANG_SECONDS
+from tests.waiting import HANG_SECONDS, until
 
 KEY = "sk-canary-7f3a91"
 CONTENT = '{"winner":"essay_a","justification":"Clearer.","confidence":0.9}'
@@ -64,14 +62,11 @@ isdoI693DNaxBqVfjunFQedTYmMjW4WZmiG1mwTQOVXy6r5odA23PmP5
 
 @dataclass
 class Peer:
-    """One connection as the server sees it."""
-
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     server: "Server"
 
     async def read_request(self) -> bytes:
-        """Reads one request whole; its head is kept by the server."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
         length = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
@@ -81,12 +76,10 @@ class Peer:
         return body
 
     async def send(self, *parts: bytes) -> None:
-        """Sends bytes as they are."""
         self.writer.write(b"".join(parts))
         await self.writer.drain()
 
     async def answer(self, body: bytes = BODY, *headers: bytes, status: bytes = b"200 OK") -> None:
-        """Sends one complete answer."""
         lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers, b"", b""]
         await self.send(b"\r\n".join(lines), body)
 
@@ -109,7 +102,6 @@ class Server:
     """Set when a connection is over and closed on both sides."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Runs the script on a new connection."""
         self.connections += 1
         self.under_way.add(asyncio.current_task())
         try:
@@ -125,7 +117,6 @@ class Server:
 
 @asynccontextmanager
 async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """A server on a free port of this machine."""
     server = Server(script)
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls, backlog=1024)
     port = listener.sockets[0].getsockname()[1]
@@ -136,7 +127,7 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         listener.close()
         left = {task for task in server.under_way if task is not None}
         if left:
-            _, hanging = await asyncio.wait(left, timeout=5)
+            _, hanging = await asyncio.wait(left, timeout=HANG_SECONDS)
             assert not hanging, "a connection was left open"
 
 
@@ -145,11 +136,10 @@ async def asking(
     url: str,
     *,
     max_connections: int = 300,
-    connect_timeout_seconds: float = 2.0,
-    connection_wait_seconds: float = 2.0,
+    connect_timeout_seconds: float = HANG_SECONDS,
+    connection_wait_seconds: float = HANG_SECONDS,
     trusted_certificates_pem: tuple[str, ...] = (),
 ) -> AsyncIterator[RemoteProvider]:
-    """A provider on the transport that the service uses."""
     provider = RemoteProvider(
         OpenAI(api_key=KEY, base_url=url),
         default_model="gpt-4o-mini",
@@ -167,7 +157,7 @@ async def asking(
         await provider.close()
 
 
-async def ask(provider: RemoteProvider, timeout_seconds: float = 5.0) -> ProviderReply:
+async def ask(provider: RemoteProvider, timeout_seconds: float = HANG_SECONDS) -> ProviderReply:
     return await provider.compare(
         ProviderCall(
             system_prompt="Judge.",
@@ -183,7 +173,7 @@ async def ask(provider: RemoteProvider, timeout_seconds: float = 5.0) -> Provide
     )
 
 
-async def fail(provider: RemoteProvider, timeout_seconds: float = 5.0) -> ProviderFailure:
+async def fail(provider: RemoteProvider, timeout_seconds: float = HANG_SECONDS) -> ProviderFailure:
     with pytest.raises(ProviderFailure) as caught:
         await ask(provider, timeout_seconds)
     assert KEY not in repr(caught.value)
@@ -214,7 +204,6 @@ async def test_connection_is_used_again() -> None:
 
 
 async def test_200_at_once() -> None:
-    """200 calls are under way at the same time and all of them come back."""
     here = 0
     all_here = asyncio.Event()
 
@@ -228,12 +217,12 @@ async def test_200_at_once() -> None:
         await peer.answer()
 
     async with serving(wait_for_all) as server, asking(server.url) as provider:
-        replies = await asyncio.gather(*(ask(provider, 10.0) for _ in range(200)))
+        replies = await asyncio.gather(*(ask(provider) for _ in range(200)))
     assert len(replies) == 200
 
 
 async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
-    """No more calls than allowed are under way; a further one waits for its turn, within its limit."""
+    """A further call waits for its turn, within a limit of its own."""
     async with (
         serving(hang) as server,
         asking(server.url, max_connections=1, connection_wait_seconds=0.2) as provider,
@@ -251,7 +240,6 @@ async def test_calls_beyond_the_limit_wait_and_give_up() -> None:
 
 @pytest.mark.parametrize("stage", ["before the head", "in the body"])
 async def test_cancelling_closes_the_connection(stage: str) -> None:
-    """A cancelled call raises CancelledError and the provider sees its connection close."""
     gone: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -270,87 +258,60 @@ async def test_cancelling_closes_the_connection(stage: str) -> None:
     assert gone in ([b""], [])  # closed, or reset
 
 
-async def test_hanging_provider() -> None:
-    """A provider that never answers costs the call's limit and no more, and its connection is closed."""
-    async with serving(hang) as server, asking(server.url) as provider:
-        began = time.monotonic()
-        failure = await fail(provider, timeout_seconds=0.3)
-        assert 0.29 <= time.monotonic() - began < 3.0
-        assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_TIMEOUT, True)
-        assert failure.may_be_billed
-        await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
+async def test_call_to_a_silent_or_dripping_provider_ends_at_its_own_limit() -> None:
+    """The limit is on the whole call, and its connection is closed."""
 
-
-async def test_dripping_provider() -> None:
-    """An answer that keeps coming, too slowly, ends at the whole call's limit."""
-
-    async def drip(peer: Peer) -> None:
+    async def answer_then_hang(peer: Peer) -> None:
         await peer.read_request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
-        for byte in BODY:
-            await peer.send(bytes([byte]))
+        await peer.answer()
+        await hang(peer)
+
+    async def answer_then_drip(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.answer()
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not peer.reader.at_eof():
+            await peer.send(b"1\r\nx\r\n")
             with suppress(TimeoutError):
                 await asyncio.wait_for(peer.reader.read(1), 0.02)
-                return
 
-    async with serving(drip) as server, asking(server.url) as provider:
-        began = time.monotonic()
-        failure = await fail(provider, timeout_seconds=0.3)
-        assert time.monotonic() - began < 3.0
-    assert failure.code is LLMErrorCode.PROVIDER_TIMEOUT
-    assert failure.may_be_billed
-
-
-def abort(peer: Peer) -> None:
-    """Resets the connection instead of closing it."""
-    raw = peer.writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    peer.writer.transport.abort()
+    for script in (answer_then_hang, answer_then_drip):
+        async with serving(script) as server, asking(server.url) as provider:
+            await ask(provider)  # on the open connection the next request is sent before its limit can pass
+            failure = await fail(provider, timeout_seconds=0.2)
+            assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_TIMEOUT, True)
+            assert failure.may_be_billed
+            await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
+        assert server.connections == 1
 
 
-async def reset(peer: Peer) -> None:
-    await peer.read_request()
-    abort(peer)
+def say(*parts: bytes, reset: bool = False) -> Script:
+    """A script that sends these bytes and closes the connection, or resets it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(*parts)
+        if reset:
+            raw = peer.writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            peer.writer.transport.abort()
+
+    return script
+
+
+def frame(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
+    head = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % (len(body) if length is None else length), *headers]
+    return b"\r\n".join([*head, b"", body])
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def reset_reused(peer: Peer) -> None:
     await peer.read_request()
     await peer.answer()
-    await reset(peer)
-
-
-async def close_at_once(peer: Peer) -> None:
-    await peer.read_request()
-
-
-async def truncate(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", BODY)
-
-
-async def truncate_by_reset(peer: Peer) -> None:
-    await truncate(peer)
-    abort(peer)
-
-
-async def truncate_chunked(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"mod\r\n')
-
-
-async def talk_nonsense(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-
-
-async def send_half_a_gzip(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.answer(gzip.compress(BODY)[:-12], b"Content-Encoding: gzip")
-
-
-async def send_unknown_packing(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.answer(BODY, b"Content-Encoding: br")
+    await say(reset=True)(peer)
 
 
 async def send_endless_head(peer: Peer) -> None:
@@ -360,29 +321,27 @@ async def send_endless_head(peer: Peer) -> None:
         await peer.send(b"x" * 65536)
 
 
-async def send_broken_gzip(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.answer(b"no gzip", b"Content-Encoding: gzip")
-
-
 @pytest.mark.parametrize(
     ("script", "codes"),
     [
-        (reset, {LLMErrorCode.PROVIDER_UNAVAILABLE}),
-        (close_at_once, {LLMErrorCode.PROVIDER_UNAVAILABLE}),
-        (truncate, {LLMErrorCode.PARSING_ERROR}),
+        (say(reset=True), {LLMErrorCode.PROVIDER_UNAVAILABLE}),
+        (say(), {LLMErrorCode.PROVIDER_UNAVAILABLE}),
+        (say(frame(BODY, length=100_000)), {LLMErrorCode.PARSING_ERROR}),
         # A reset discards what was not read yet, so the break may show before the head or after it.
-        (truncate_by_reset, {LLMErrorCode.PARSING_ERROR, LLMErrorCode.PROVIDER_UNAVAILABLE}),
-        (truncate_chunked, {LLMErrorCode.PARSING_ERROR}),
-        (talk_nonsense, {LLMErrorCode.PARSING_ERROR}),
-        (send_broken_gzip, {LLMErrorCode.PARSING_ERROR}),
-        (send_half_a_gzip, {LLMErrorCode.PARSING_ERROR}),
-        (send_unknown_packing, {LLMErrorCode.PARSING_ERROR}),
+        (
+            say(frame(BODY, length=100_000), reset=True),
+            {LLMErrorCode.PARSING_ERROR, LLMErrorCode.PROVIDER_UNAVAILABLE},
+        ),
+        (say(CHUNKED, b'5\r\n{"mod\r\n'), {LLMErrorCode.PARSING_ERROR}),
+        (say(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), {LLMErrorCode.PARSING_ERROR}),
+        (say(frame(b"not gzip", b"Content-Encoding: gzip")), {LLMErrorCode.PARSING_ERROR}),
+        (say(frame(gzip.compress(BODY)[:-12], b"Content-Encoding: gzip")), {LLMErrorCode.PARSING_ERROR}),
+        (say(frame(BODY, b"Content-Encoding: br")), {LLMErrorCode.PARSING_ERROR}),
         (send_endless_head, {LLMErrorCode.PARSING_ERROR}),
     ],
 )
 async def test_broken_answer(script: Script, codes: set[LLMErrorCode]) -> None:
-    """A connection that breaks after the request was sent is told apart from one that never was."""
+    """The call may be billed, and is not repeated by the transport."""
     async with serving(script) as server, asking(server.url) as provider:
         failure = await fail(provider)
     assert failure.code in codes
@@ -392,7 +351,7 @@ async def test_broken_answer(script: Script, codes: set[LLMErrorCode]) -> None:
 
 
 async def test_used_connection_breaks() -> None:
-    """A request that was sent on a used connection is not sent a second time when that breaks."""
+    """The request is not sent a second time."""
     async with serving(reset_reused) as server, asking(server.url) as provider:
         await ask(provider)
         failure = await fail(provider)
@@ -400,9 +359,15 @@ async def test_used_connection_breaks() -> None:
     assert len(server.heads) == 2
 
 
-async def test_stale_connection_is_replaced() -> None:
-    """A connection that the provider has closed while nobody used it costs no call."""
+def is_closed_on_our_side(provider: RemoteProvider) -> bool:
+    return not any(
+        connection.is_quiet()
+        for idle in provider._transport._idle.values()  # type: ignore[attr-defined]
+        for connection, _ in idle
+    )
 
+
+async def test_stale_connection_is_replaced() -> None:
     async def answer_once(peer: Peer) -> None:
         await peer.read_request()
         await peer.answer()
@@ -413,10 +378,10 @@ async def test_stale_connection_is_replaced() -> None:
             await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
             server.ended.clear()
             assert server.connections == number
+            await until(lambda: is_closed_on_our_side(provider), "the end of the connection here")
 
 
 async def test_refused_connection() -> None:
-    """Where nobody listens nothing was sent, so nothing can be billed."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         async with asking(f"http://127.0.0.1:{nobody.getsockname()[1]}/v1") as provider:
@@ -426,7 +391,7 @@ async def test_refused_connection() -> None:
 
 
 async def test_connecting_takes_too_long() -> None:
-    """A connection that does not come about ends at its own limit, before the call's, and costs nothing."""
+    """Connecting has a limit of its own, and costs nothing."""
 
     async def never_shake_hands(peer: Peer) -> None:
         await peer.reader.read()
@@ -439,14 +404,10 @@ async def test_connecting_takes_too_long() -> None:
     assert not failure.may_be_billed
 
 
-def peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.mark.parametrize("packing", ["plain", "chunked", "gzip bomb"])
 async def test_huge_answer(packing: str) -> None:
-    """An answer beyond the limit is not read to its end, however it is packed, and takes little memory."""
-    size = 200 * 1024 * 1024
+    """The answer is read up to the limit, however it is packed, and takes little memory."""
+    size = 100 * 1024 * 1024
     bomb = gzip.compress(bytes(size), 1) if packing == "gzip bomb" else b""
     all_sent = False
 
@@ -465,46 +426,38 @@ async def test_huge_answer(packing: str) -> None:
         all_sent = True
 
     async with serving(flood) as server, asking(server.url) as provider:
-        before = peak_memory_bytes()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         failure = await fail(provider)
         await asyncio.wait_for(server.ended.wait(), HANG_SECONDS)
-        grown = peak_memory_bytes() - before
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert (failure.code, failure.retryable) == (LLMErrorCode.INVALID_RESPONSE, False)
     assert failure.may_be_billed
     assert str(MAX_ANSWER_BYTES) in failure.message
     assert not all_sent
-    assert grown < 40 * 1024 * 1024
+    assert grown < 40 * 1024  # KiB
 
 
-async def end_by_closing(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(b"HTTP/1.1 200 OK\r\n\r\n", BODY)
-
-
-async def hint_first(peer: Peer) -> None:
-    await peer.read_request()
-    await peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n")
-    await peer.answer()
-
-
-async def send_chunked(peer: Peer) -> None:
-    await peer.read_request()
-    chunks = b"".join(b"%x\r\n%b\r\n" % (1, BODY[at : at + 1]) for at in range(len(BODY)))
-    await peer.send(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks, b"0\r\nTrailer: x\r\n\r\n"
-    )
-
-
-@pytest.mark.parametrize("script", [end_by_closing, hint_first, send_chunked])
-async def test_unusual_framing(script: Script) -> None:
-    """Each way in which HTTP/1.1 may tell the end of an answer is understood."""
-    async with serving(script) as server, asking(server.url) as provider:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", BODY),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", frame(BODY)),
+        (
+            CHUNKED,
+            *(b"1\r\n%b\r\n" % BODY[at : at + 1] for at in range(len(BODY))),
+            b"0\r\nTrailer: x\r\n\r\n",
+        ),
+        (frame(gzip.compress(BODY), b"Content-Encoding: gzip"),),
+    ],
+    ids=["ended by closing", "after a hint", "chunked", "gzip"],
+)
+async def test_unusual_answer_is_understood(parts: tuple[bytes, ...]) -> None:
+    """Each way in which HTTP/1.1 ends an answer, and a compression that nobody asked for."""
+    async with serving(say(*parts)) as server, asking(server.url) as provider:
         assert (await ask(provider)).usage.total_tokens == 15
 
 
 async def test_unasked_answer() -> None:
-    """An answer that nobody asked for is not taken for the answer to the next call."""
-
     async def answer_twice(peer: Peer) -> None:
         await peer.read_request()
         await peer.answer(BODY)
@@ -520,8 +473,6 @@ async def test_unasked_answer() -> None:
 
 
 async def test_connection_that_may_not_be_used_again() -> None:
-    """A provider that announces the close gets a new connection for the next call."""
-
     async def answer_and_close(peer: Peer) -> None:
         await peer.read_request()
         await peer.answer(BODY, b"Connection: close")
@@ -532,29 +483,24 @@ async def test_connection_that_may_not_be_used_again() -> None:
         assert server.connections == 2
 
 
-async def test_line_break_in_a_header() -> None:
-    """A header that would smuggle in another request is not sent."""
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://127.0.0.1:9/", httpx.LocalProtocolError),  # a header would smuggle in another request
+        ("ftp://127.0.0.1/", httpx.TransportError),
+        ("/relative", httpx.UnsupportedProtocol),
+    ],
+)
+async def test_request_that_cannot_be_sent(url: str, error: type[Exception]) -> None:
     transport = open_transport(max_connections=1)
-    request = httpx.Request("GET", "http://127.0.0.1:9/", headers=[(b"x-name", b"a\r\nx-other: b")])
-    with pytest.raises(httpx.LocalProtocolError):
-        await transport.handle_async_request(request)
+    headers = [(b"x-name", b"a\r\nx-other: b")] if url.startswith("http") else []
+    with pytest.raises(error):
+        await transport.handle_async_request(httpx.Request("GET", url, headers=headers))
     await transport.aclose()
-
-
-async def test_gzipped_answer() -> None:
-    """A provider that compresses although it was not asked to is understood all the same."""
-
-    async def pack(peer: Peer) -> None:
-        await peer.read_request()
-        await peer.answer(gzip.compress(BODY), b"Content-Encoding: gzip")
-
-    async with serving(pack) as server, asking(server.url) as provider:
-        assert (await ask(provider)).usage.total_tokens == 15
 
 
 @pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"307 Temporary", b"308 Permanent"])
 async def test_redirect_is_not_followed(status: bytes) -> None:
-    """The target of a redirect is never contacted."""
     async with serving(answer_forever) as target:
 
         async def redirect(peer: Peer) -> None:
@@ -568,7 +514,6 @@ async def test_redirect_is_not_followed(status: bytes) -> None:
 
 
 async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy variable leads a call, and with it the key, to somewhere else."""
     async with serving(answer_forever) as proxy, serving(answer_forever) as server:
         address = proxy.url.removesuffix("/v1")
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -583,8 +528,6 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
 
 
 async def test_cookies_are_not_kept() -> None:
-    """What a provider sets as a cookie does not come back to it."""
-
     async def bake(peer: Peer) -> None:
         while True:
             await peer.read_request()
@@ -597,7 +540,7 @@ async def test_cookies_are_not_kept() -> None:
 
 
 async def test_certificates_are_verified(tmp_path: Path) -> None:
-    """A certificate that nobody trusts ends the call before the key is sent; a trusted one is accepted."""
+    """An untrusted certificate ends the call before the key is sent."""
     (tmp_path / "pair.pem").write_text(TEST_KEY + TEST_CERTIFICATE)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "pair.pem")
@@ -612,7 +555,6 @@ async def test_certificates_are_verified(tmp_path: Path) -> None:
 
 
 async def test_closing_ends_calls_under_way() -> None:
-    """Closing the provider ends a call that is under way as a failure, not as a hang."""
     async with serving(hang) as server, asking(server.url) as provider:
         call = asyncio.create_task(fail(provider))
         await asyncio.wait_for(server.asked.wait(), HANG_SECONDS)
@@ -622,21 +564,9 @@ async def test_closing_ends_calls_under_way() -> None:
     assert failure.may_be_billed
 
 
-def test_on_uvloop() -> None:
-    """Answers, timeouts and cancelled calls come out the same on uvloop."""
-
-    async def run() -> None:
-        async with serving(answer_forever) as server, asking(server.url) as provider:
-            await asyncio.gather(*(ask(provider) for _ in range(20)))
-        async with serving(hang) as server, asking(server.url) as provider:
-            assert (await fail(provider, 0.1)).code is LLMErrorCode.PROVIDER_TIMEOUT
-
-    uvloop.run(run())
-
-
 @pytest.mark.parametrize("packing", [b"identity", b"gzip", b"deflate"])
 async def test_answer_that_is_not_read(packing: bytes) -> None:
-    """An answer that nobody reads is not taken in; read later it is whole, and the connection lives."""
+    """It stays at the sender; read later it is whole, and the connection lives."""
     body = os.urandom(1024) * 8192
     packed = {b"identity": body, b"gzip": gzip.compress(body, 0), b"deflate": zlib.compress(body, 0)}[packing]
     all_sent = asyncio.Event()
@@ -663,13 +593,3 @@ async def test_answer_that_is_not_read(packing: bytes) -> None:
         await transport.aclose()
         with pytest.raises(httpx.ConnectError):
             await transport.handle_async_request(httpx.Request("GET", server.url))
-
-
-async def test_url_that_cannot_be_called() -> None:
-    """The transport says in httpx's terms that it knows no such protocol."""
-    transport = open_transport(max_connections=1)
-    with pytest.raises(httpx.TransportError):
-        await transport.handle_async_request(httpx.Request("GET", "ftp://127.0.0.1/"))
-    with pytest.raises(httpx.UnsupportedProtocol):
-        await transport.handle_async_request(httpx.Request("GET", "/relative"))
-    await transport.aclose()

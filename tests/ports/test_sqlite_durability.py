@@ -6,65 +6,37 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import apsw
 import pytest
 
 from service.contracts.codec import SealedEnvelope
-from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 from service.core.errors import QueueLocked, QueueUnavailable
 from service.core.outcome import Spent, Usage
 from service.core.records import Callback, Receipt
 from service.queues.sqlite.file import SCHEMA_VERSION, SqliteFile, Statement
 from service.queues.sqlite.queue import SqliteQueue
+from tests.ports.making import make_request, opened
 from tests.ports.schema_1 import write_schema_1
 from tests.waiting import HANG_SECONDS
 
 
-@pytest.fixture
-def make_request() -> Callable[[], QueuedRequest]:
-    """Makes queued requests."""
-
-    def make() -> QueuedRequest:
-        data = LLMComparisonRequest(user_prompt="p", essay_a="a", essay_b="b", callback_topic="t")
-        now = datetime.now(UTC)
-        return QueuedRequest(
-            queue_id=str(uuid4()),
-            correlation_id=data.correlation_id,
-            callback_topic="t",
-            request_data=data,
-            queued_at=now,
-            expires_at=now + timedelta(hours=1),
-        )
-
-    return make
-
-
-async def test_restart_takes_up_requests_attempts_and_callbacks(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """Waiting and claimed requests and unsent callbacks are all there after a restart, bytes and all."""
+async def test_restart_takes_up_requests_attempts_and_callbacks(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
-    before = SqliteQueue(path)
-    await before.open()
-    waiting, claimed, done = make_request(), make_request(), make_request()
-    for request in (done, claimed, waiting):
-        await before.put(request)
-    done_claim, claimed_claim = await before.claim(2)
-    callback = Callback("q", "t", "k", SealedEnvelope(b"\x00bytes", (("h", b"v"),)), False, 1.5)
-    await before.complete(done_claim, callback)
-    await before.retry(claimed_claim, 3600, Spent(Usage(1, 2)))
-    await before.close()
+    async with opened(path) as before:
+        waiting, claimed, done = make_request(), make_request(), make_request()
+        for request in (done, claimed, waiting):
+            await before.put(request)
+        done_claim, claimed_claim = await before.claim(2)
+        callback = Callback("q", "t", "k", SealedEnvelope(b"\x00bytes", (("h", b"v"),)), False, 1.5)
+        await before.complete(done_claim, callback)
+        await before.retry(claimed_claim, 3600, Spent(Usage(1, 2)))
 
-    after = SqliteQueue(path)
-    await after.open()
-    claims = await after.claim(5)
-    (entry,) = await after.outbox.take(5)
-    await after.close()
+    async with opened(path) as after:
+        claims = await after.claim(5)
+        (entry,) = await after.outbox.take(5)
 
     assert [(c.request, c.attempt, c.spent) for c in claims] == [
         (claimed, 2, Spent(Usage(1, 2))),
@@ -73,108 +45,66 @@ async def test_restart_takes_up_requests_attempts_and_callbacks(
     assert (entry.callback, entry.stored_monotonic_seconds) == (callback, None)
 
 
-async def test_usage_that_was_not_told_survives_its_callback(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """It is there after a restart, and no request that comes then takes its place."""
+async def test_usage_that_was_not_told_survives_its_callback(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     usage = SealedEnvelope(b"\x00used", (("h", b"v"),))
-    before = SqliteQueue(path)
-    await before.open()
-    await before.put(make_request())
-    (claim,) = await before.claim(1)
-    await before.complete(claim, Callback("q", "t", "k", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
-    await before.outbox.delivered(await before.outbox.take(1), {})
-    await before.close()
+    async with opened(path) as before:
+        await before.put(make_request())
+        (claim,) = await before.claim(1)
+        await before.complete(claim, Callback("q", "t", "k", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
+        await before.outbox.delivered(await before.outbox.take(1), {})
 
-    after = SqliteQueue(path)
-    await after.open()
-    await after.put(make_request())
-    (claim,) = await after.claim(1)
-    await after.complete(claim, Callback("q", "t", "k2", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
-    entries = await after.usage.peek(10)
-    await after.usage.told(entries[:1])
-    await after.close()
+    async with opened(path) as after:
+        await after.put(make_request())
+        (claim,) = await after.claim(1)
+        await after.complete(claim, Callback("q", "t", "k2", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
+        entries = await after.usage.peek(10)
+        await after.usage.told(entries[:1])
 
     assert [(each.key, each.sealed) for each in entries] == [("k", usage), ("k2", usage)]
-    again = SqliteQueue(path)
-    await again.open()
-    assert [each.key for each in await again.usage.peek(10)] == ["k2"]
-    await again.close()
+    async with opened(path) as again:
+        assert [each.key for each in await again.usage.peek(10)] == ["k2"]
 
 
 async def test_second_owner_is_refused_by_name(tmp_path: Path) -> None:
-    """A second process on the same file is told who holds it."""
-    owner = SqliteQueue(tmp_path / "queue.db")
-    await owner.open()
-
-    with pytest.raises(QueueLocked, match=r"in use by process \d+"):
-        await SqliteQueue(tmp_path / "queue.db").open()
-
-    await owner.close()
-    again = SqliteQueue(tmp_path / "queue.db")
-    await again.open()
-    await again.close()
+    async with opened(tmp_path / "queue.db"):
+        with pytest.raises(QueueLocked, match=r"in use by process \d+"):
+            await SqliteQueue(tmp_path / "queue.db").open()
+    async with opened(tmp_path / "queue.db"):
+        pass
 
 
-async def test_files_are_for_the_owner_only(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """No other user of the machine can read essays: folder 0700, every file 0600."""
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_files_are_readable_by_the_owner_only(tmp_path: Path, is_restored: bool) -> None:
+    """A new folder gets mode 0700 and every file 0600, also a file restored from a backup as 0644."""
     folder = tmp_path / "state"
-    queue = SqliteQueue(folder / "queue.db")
-    await queue.open()
-    await queue.put(make_request())
+    if is_restored:
+        folder.mkdir(mode=0o700)
+        (folder / "queue.db").touch()
+        (folder / "queue.db").chmod(0o644)
+    async with opened(folder / "queue.db") as queue:
+        await queue.put(make_request())
 
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
-    await queue.close()
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
 
     assert modes.pop("state") == 0o700
-    assert set(modes) >= {"queue.db", "queue.db-wal"}
-    assert set(modes.values()) == {0o600}
-
-
-async def test_file_that_others_could_read_is_theirs_no_more(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """A file that was put back from a backup is for the owner only again, with its log."""
-    path = tmp_path / "queue.db"
-    path.touch(mode=0o644)
-    path.chmod(0o644)
-    queue = SqliteQueue(path)
-    await queue.open()
-    await queue.put(make_request())
-
-    modes = read_modes(tmp_path)
-    await queue.close()
-
     assert modes.keys() >= {"queue.db", "queue.db-wal"}
     assert set(modes.values()) == {0o600}
 
 
-def read_modes(folder: Path) -> dict[str, int]:
-    """Who may do what with each file of a folder."""
-    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
-
-
-async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """Requests, attempts, callbacks and keys of a schema-1 file are all there after the migration."""
+async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     first, second = make_request(), make_request()
     write_schema_1(path, first, second)
 
-    queue = SqliteQueue(path)
-    await queue.open()
-    claims = await queue.claim(5)
-    # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
-    topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), HANG_SECONDS)
-    start = queue.outbox.written_until("t")
-    await queue.outbox.settle(topic, doubts, ())
-    (entry,) = await queue.outbox.take(5)
-    receipt = await queue.recall("c", "key")
-    await queue.close()
+    async with opened(path) as queue:
+        claims = await queue.claim(5)
+        # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
+        topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), HANG_SECONDS)
+        start = queue.outbox.written_until("t")
+        await queue.outbox.settle(topic, doubts, ())
+        (entry,) = await queue.outbox.take(5)
+        receipt = await queue.recall("c", "key")
 
     assert [(c.sequence, c.request, c.attempt) for c in claims] == [(1, first, 1), (2, second, 2)]
     assert (entry.sequence, topic, start) == (77, "t", {0: 0})
@@ -184,10 +114,8 @@ async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
-async def test_migration_that_fails_half_way_leaves_the_old_version(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """Where a step cannot be run, none of them was: the release before still finds its file."""
+async def test_migration_that_fails_half_way_leaves_the_old_version(tmp_path: Path) -> None:
+    """Either all steps were run or none."""
     path = tmp_path / "queue.db"
     write_schema_1(path, make_request())
     with closing(sqlite3.connect(path)) as connection:
@@ -205,7 +133,7 @@ async def test_migration_that_fails_half_way_leaves_the_old_version(
 async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every folder that got a new one inside is synced: a power cut must not take the queue's away."""
+    """A power cut must not take the queue's folder away."""
     synced: list[int] = []
     sync = os.fsync
 
@@ -214,67 +142,54 @@ async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    queue = SqliteQueue(tmp_path / "state" / "of" / "queue.db")
-    await queue.open()
-    await queue.close()
+    async with opened(tmp_path / "state" / "of" / "queue.db"):
+        pass
 
     assert synced == [folder.stat().st_ino for folder in (tmp_path, tmp_path / "state")]
 
 
-def damage(path: Path) -> None:
-    path.write_bytes(b"SQLite format 3\x00" + b"\x5a" * 8000)
-
-
-def rejuvenate(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version=99")
-    connection.close()
-
-
-def garble(path: Path) -> None:
-    path.write_bytes(b"not a database at all, " * 100)
-
-
-@pytest.mark.parametrize("spoil", [damage, rejuvenate, garble])
-async def test_unusable_file_is_refused_and_left_alone(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """A damaged file, a newer version's and a foreign one are refused with a sentence, and not touched."""
-    path = tmp_path / "queue.db"
-    spoil(path)
-    digest = sha256(path.read_bytes()).hexdigest()
-
-    with pytest.raises(QueueUnavailable, match=str(path)):
-        await SqliteQueue(path).open()
-
-    assert sha256(path.read_bytes()).hexdigest() == digest
-
-
-def copy_as_a_crash_would_leave_it(source: Path, target: Path) -> None:
+def write_newer(path: Path, *, has_log: bool) -> None:
+    """Writes a file of a newer version; with its log, as a crash leaves it."""
+    source = Path(f"{path}.source")
     with closing(sqlite3.connect(source)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+        if has_log:
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE of_the_newer (a)")
         connection.execute("PRAGMA user_version=99")
-        target.write_bytes(source.read_bytes())
-        log_of(target).write_bytes(log_of(source).read_bytes())
+        path.write_bytes(source.read_bytes())
+        if has_log:
+            Path(f"{path}-wal").write_bytes(Path(f"{source}-wal").read_bytes())
 
 
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
+def read_file_and_log(path: Path) -> list[bytes]:
+    return [each.read_bytes() for each in (path, Path(f"{path}-wal")) if each.exists()]
 
 
-async def test_refused_file_keeps_its_log_as_it_is(tmp_path: Path) -> None:
-    """What a crash of a newer version left in its -wal is not moved into the file by refusing that file."""
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(b"SQLite format 3\x00" + b"\x5a" * 8000), "It was left as it is"),
+        (lambda path: path.write_bytes(b"not a database at all, " * 100), "It was left as it is"),
+        (lambda path: write_newer(path, has_log=False), "schema 99"),
+        (lambda path: write_newer(path, has_log=True), "schema 99"),
+    ],
+    ids=["damaged", "foreign", "newer", "newer with its log"],
+)
+async def test_unusable_file_is_refused_and_left_alone(
+    tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    """Refusing a file does not move its -wal into it either."""
     path = tmp_path / "queue.db"
-    copy_as_a_crash_would_leave_it(tmp_path / "source.db", path)
-    before = path.read_bytes(), log_of(path).read_bytes()
+    spoil(path)
+    before = read_file_and_log(path)
 
-    with pytest.raises(QueueUnavailable, match="schema 99"):
+    with pytest.raises(QueueUnavailable, match=f"{path}.*{reason}"):
         await SqliteQueue(path).open()
 
-    assert (path.read_bytes(), log_of(path).read_bytes()) == before
+    assert read_file_and_log(path) == before
 
 
 def test_sqlite_is_past_the_bug_that_could_reset_a_log_too_early() -> None:
-    """The SQLite in use is not one of 3.7.0 to 3.51.2."""
     assert tuple(int(part) for part in apsw.sqlitelibversion().split(".")) >= (3, 51, 3)
 
 
@@ -290,8 +205,6 @@ class FullDisk(apsw.VFS):
 
 
 class FullDiskFile(apsw.VFSFile):
-    """A file on it."""
-
     def __init__(self, disk: FullDisk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._disk = disk
         super().__init__("", name, flags)
@@ -303,7 +216,6 @@ class FullDiskFile(apsw.VFSFile):
 
 
 async def test_full_disk_fails_the_whole_batch_and_what_was_accepted_before_stands(tmp_path: Path) -> None:
-    """The file is unusable while its disk is full, says so in a sentence, and goes on once there is room."""
     disk = FullDisk()
     file = SqliteFile(tmp_path / "queue.db", vfs="full-disk")
     await file.open()
@@ -326,68 +238,52 @@ async def test_full_disk_fails_the_whole_batch_and_what_was_accepted_before_stan
     assert rows == [("after",), ("before",)]
 
 
-async def test_one_poisoned_operation_does_not_fail_its_batch(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """Where a batch cannot be committed, only the operation at fault fails."""
-    queue = SqliteQueue(tmp_path / "queue.db")
-    await queue.open()
-    for _ in range(3):
-        await queue.put(make_request())
-    one, two, three = await queue.claim(3)
-    good = Callback("q", "t", "k", SealedEnvelope(b"v", ()), True, 0.0)
-    bad = Callback("q", "\ud800", "k", SealedEnvelope(b"v", ()), True, 0.0)
+async def test_one_poisoned_operation_does_not_fail_its_batch(tmp_path: Path) -> None:
+    async with opened(tmp_path / "queue.db") as queue:
+        for _ in range(3):
+            await queue.put(make_request())
+        one, two, three = await queue.claim(3)
+        good = Callback("q", "t", "k", SealedEnvelope(b"v", ()), True, 0.0)
+        bad = Callback("q", "\ud800", "k", SealedEnvelope(b"v", ()), True, 0.0)
 
-    outcomes = await asyncio.gather(
-        queue.complete(one, good),
-        queue.complete(two, bad),
-        queue.complete(three, good),
-        return_exceptions=True,
-    )
+        outcomes = await asyncio.gather(
+            queue.complete(one, good),
+            queue.complete(two, bad),
+            queue.complete(three, good),
+            return_exceptions=True,
+        )
 
-    assert [type(outcome) for outcome in outcomes] == [type(None), QueueUnavailable, type(None)]
-    assert queue.outbox.depth() == 2
-    await queue.close()
+        assert [type(outcome) for outcome in outcomes] == [type(None), QueueUnavailable, type(None)]
+        assert queue.outbox.depth() == 2
 
 
-async def test_row_that_cannot_be_read_holds_up_no_other(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """What another version wrote stays in the file; the requests behind it are served."""
+async def test_row_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    """It stays in the file; the requests behind it are served."""
     path = tmp_path / "queue.db"
-    before = SqliteQueue(path)
-    await before.open()
-    for _ in range(2):
-        await before.put(make_request())
-    await before.close()
+    async with opened(path) as before:
+        for _ in range(2):
+            await before.put(make_request())
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE request SET payload = x'7b7d' WHERE sequence = 1")
 
-    after = SqliteQueue(path)
-    await after.open()
-    claims = await after.claim(5)
-    await after.close()
+    async with opened(path) as after:
+        claims = await after.claim(5)
 
     assert [claim.sequence for claim in claims] == [2]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM request").fetchone() == (2,)
 
 
-async def test_cancelled_claim_gives_its_requests_back(
-    tmp_path: Path, make_request: Callable[[], QueuedRequest]
-) -> None:
-    """A claim that is cancelled while its attempt is being counted loses nothing."""
-    queue = SqliteQueue(tmp_path / "queue.db")
-    await queue.open()
-    request = make_request()
-    await queue.put(request)
-    claiming = asyncio.ensure_future(queue.claim(1))
-    await asyncio.sleep(0)
+async def test_cancelled_claim_gives_its_requests_back(tmp_path: Path) -> None:
+    async with opened(tmp_path / "queue.db") as queue:
+        request = make_request()
+        await queue.put(request)
+        claiming = asyncio.ensure_future(queue.claim(1))
+        await asyncio.sleep(0)
 
-    claiming.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await claiming
-    (claim,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
-    await queue.close()
+        claiming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await claiming
+        (claim,) = await asyncio.wait_for(queue.claim(1), HANG_SECONDS)
 
     assert (claim.request, claim.attempt) == (request, 1)

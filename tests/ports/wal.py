@@ -23,8 +23,6 @@ Checksum = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One page in a log."""
-
     offset: int
     header: bytes
     page: bytes
@@ -51,7 +49,6 @@ def read_valid_frames(log: bytes) -> Iterator[Frame]:
 
 
 def _extend(data: bytes, checksum: Checksum, order: str) -> Checksum:
-    """The checksum over more bytes, a multiple of eight; `order` is that of their words, as in `struct`."""
     first, second = checksum
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):
