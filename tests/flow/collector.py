@@ -48,9 +48,9 @@ class Collector:
         self._came.set()
         return Response(b"", media_type="application/x-protobuf")
 
-    async def wait_for(self, names: set[str], limit_seconds: float = 30.0) -> dict[str, CollectedSpan]:
+    async def wait_for(self, names: set[str]) -> dict[str, CollectedSpan]:
         """The first span of each of these names, once all have come."""
-        async with asyncio.timeout(limit_seconds):
+        async with asyncio.timeout(HANG_SECONDS):
             while not names <= {span.name for span in self.spans}:
                 self._came.clear()
                 await self._came.wait()

@@ -1,8 +1,9 @@
 """One running service with its broker, over real sockets, shared by the tests of this folder."""
 
-import json
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -11,77 +12,75 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.closing import transports_end  # noqa: F401 - for every test
-from tests.waiting import HANG_SECONDS, open_client
+from tests.flow.judge import Judge
+from tests.waiting import HANG_SECONDS, open_client, until
 
-SERVICE = {
-    "LLM_PROVIDER_SERVICE_PORT": "0",
-    "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-    "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-    "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "sk-unused",
-    "LLM_PROVIDER_SERVICE_CALLBACK_TOPIC_ALLOWLIST": "results.*,team-?",
-}
+MOCK = {"ALLOW_MOCK_PROVIDER": "true", "DEFAULT_LLM_PROVIDER": "mock"}
 
 Body = dict[str, Any]
+
+
+def make_env(bootstrap_servers: str, folder: Path, **settings: str) -> dict[str, str]:
+    """Makes the environment of a service; settings come without their prefix."""
+    common = {
+        "PORT": "0",
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "QUEUE_PATH": str(folder / "queue.db"),
+    }
+    return {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in {**common, **settings}.items()}
 
 
 @pytest.fixture(scope="session")
 def service_url(
     session_launcher: Any, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The address of a service whose judge is the mock provider."""
-    queue_path = tmp_path_factory.mktemp("queue") / "queue.db"
-    child = session_launcher.start(
-        "service",
-        env={
-            **SERVICE,
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(queue_path),
-        },
-    )
-    return str(child.ready["url"])
+    """The address of a service that calls the mock provider."""
+    settings = MOCK | {"OPENAI_API_KEY": "sk-unused", "CALLBACK_TOPIC_ALLOWLIST": "results.*,team-?"}
+    env = make_env(bootstrap_servers, tmp_path_factory.mktemp("queue"), **settings)
+    return str(session_launcher.start("service", env=env).ready["url"])
 
 
 @pytest.fixture
-async def slow_service(
-    launcher: Any, bootstrap_servers: str, tmp_path: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A service of this test's own whose judge takes 300 ms, four calls at a time."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "300")
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "LLM_PROVIDER_SERVICE_CONCURRENCY": "4",
-        },
-    )
-    async with open_client(child.ready["url"]) as client:
-        yield client
+def judge() -> Iterator[Judge]:
+    """A provider whose replies the test sets and can hold back."""
+    judge = Judge()
+    thread = Thread(target=judge.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield judge
+    judge.gate.set()
+    judge.server.shutdown()
+    thread.join()
+    judge.server.server_close()
 
 
 @pytest.fixture
-async def patient_service(
-    launcher: Any, bootstrap_servers: str, tmp_path: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A service whose judge takes longer than any test waits, one call at a time."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30000")
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "LLM_PROVIDER_SERVICE_CONCURRENCY": "1",
-            "LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS": "1",
-        },
-    )
-    async with open_client(child.ready["url"]) as client:
+def start_judged(launcher: Any, judge: Judge, bootstrap_servers: str, tmp_path: Path) -> Callable[..., str]:
+    """Starts a service that calls `judge`; returns its address."""
+
+    def start(**settings: str) -> str:
+        judged = {"OPENAI_API_KEY": "fake-key", "OPENAI_BASE_URL": judge.url}
+        judged["PROVIDER_TIMEOUT_SECONDS"] = str(10 * HANG_SECONDS)
+        env = make_env(bootstrap_servers, tmp_path, **judged, **settings)
+        return str(launcher.start("service", env=env).ready["url"])
+
+    return start
+
+
+@pytest.fixture
+async def own_service(start_judged: Callable[..., str], judge: Judge) -> AsyncIterator[httpx.AsyncClient]:
+    """A service of this test's own that calls `judge`, four calls at a time."""
+    async with open_client(start_judged(CONCURRENCY="4")) as client:
         yield client
+    judge.gate.set()
+
+
+@pytest.fixture
+async def patient_service(start_judged: Callable[..., str], judge: Judge) -> AsyncIterator[httpx.AsyncClient]:
+    """A service whose provider replies only when the test opens the gate of `judge`, one call at a time."""
+    judge.gate.clear()
+    async with open_client(start_judged(CONCURRENCY="1")) as client:
+        yield client
+    judge.gate.set()
 
 
 @pytest.fixture
@@ -118,7 +117,7 @@ def read_topic(bootstrap_servers: str) -> Iterator[Read]:
     """Reads a topic from its beginning with a foreign client, until it has `count` records."""
     consumers: list[Consumer] = []
 
-    def read(topic: str, count: int, limit_seconds: float = 30.0) -> list[Any]:
+    def read(topic: str, count: int) -> list[Any]:
         consumer = Consumer(
             {"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
         )
@@ -127,9 +126,9 @@ def read_topic(bootstrap_servers: str) -> Iterator[Read]:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         records: list[Any] = []
         while len(records) < count:
-            polled = consumer.consume(count - len(records), timeout=limit_seconds)
+            polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
             if not polled:
-                pytest.fail(f"{topic} has {len(records)} of {count} records after {limit_seconds} s")
+                pytest.fail(f"{topic} has {len(records)} of {count} records ")
             records.extend(polled)
         assert all(record.error() is None for record in records)
         return records
@@ -139,29 +138,40 @@ def read_topic(bootstrap_servers: str) -> Iterator[Read]:
         consumer.close()
 
 
-def read_error(response: httpx.Response) -> dict[str, Any]:
-    """The error of an answer, after a look at its shape."""
-    document = response.json()
-    assert set(document) == {"error"}
-    assert set(document["error"]) == {
-        "error_code",
-        "message",
-        "correlation_id",
-        "timestamp",
-        "service",
-        "operation",
-        "details",
-    }
-    assert "Traceback" not in response.text
-    return dict(document["error"])
+ERROR_FIELDS = {"error_code", "message", "correlation_id", "timestamp", "service", "operation", "details"}
 
 
-@pytest.fixture(name="read_error")
-def read_error_fixture() -> Callable[[httpx.Response], dict[str, Any]]:
-    """Reads the one error body."""
-    return read_error
+@pytest.fixture
+def read_error() -> Callable[[httpx.Response], dict[str, Any]]:
+    """Reads the error of a response and checks its shape."""
+
+    def read(response: httpx.Response) -> dict[str, Any]:
+        document = response.json()
+        assert set(document) == {"error"}
+        assert set(document["error"]) == ERROR_FIELDS
+        assert "Traceback" not in response.text
+        return dict(document["error"])
+
+    return read
 
 
-def dump(document: Any) -> bytes:
-    """JSON bytes, with whatever Python can write."""
-    return json.dumps(document).encode()
+async def read_snapshot(client: httpx.AsyncClient) -> dict[str, Any]:
+    return dict((await client.get("/admin/v1/snapshot")).json())
+
+
+async def until_snapshot(
+    client: httpx.AsyncClient, condition: Callable[[dict[str, Any]], object], what: str
+) -> None:
+    """Waits until a condition on the snapshot holds."""
+
+    async def holds() -> bool:
+        return bool(condition(await read_snapshot(client)))
+
+    await until(holds, what)
+
+
+async def submit_many(client: httpx.AsyncClient, body: Body, count: int) -> list[str]:
+    """Submits a request several times at once; returns the accepted ids."""
+    responses = await asyncio.gather(*(client.post("/api/v1/comparison", json=body) for _ in range(count)))
+    assert {response.status_code for response in responses} == {202}
+    return [response.json()["queue_id"] for response in responses]

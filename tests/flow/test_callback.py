@@ -11,20 +11,18 @@ from service.contracts.codec import open_envelope
 from service.contracts.enums import EssayComparisonWinner
 
 PATH = "/api/v1/comparison"
+pytestmark = pytest.mark.apache
 
 
 async def test_e2e_callback_flow(
     client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
 ) -> None:
-    """One request, one record: key, headers, envelope and metadata as promised."""
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     traceparent = f"00-{trace_id}-00f067aa0ba902b7-01"
     metadata = {"pair": 7, "nested": {"ä": [1, None, "x"]}, "big": 12345678901234567890123}
 
     response = await client.post(
-        PATH,
-        json=body | {"metadata": metadata},
-        headers={"X-Run-ID": "run-1", "traceparent": traceparent},
+        PATH, json=body | {"metadata": metadata}, headers={"X-Run-ID": "run-1", "traceparent": traceparent}
     )
     (record,) = await asyncio.to_thread(read_topic, topic, 1)
 
@@ -59,14 +57,13 @@ async def test_e2e_callback_flow(
 async def test_many_at_once_are_each_called_back_once(
     client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
 ) -> None:
-    """300 concurrent requests give 300 callbacks, one for each id."""
-    responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(300)))
-    records = await asyncio.to_thread(read_topic, topic, 300)
+    responses = await asyncio.gather(*(client.post(PATH, json=body) for _ in range(100)))
+    records = await asyncio.to_thread(read_topic, topic, 100)
 
     accepted = [response.json()["queue_id"] for response in responses]
     called_back = [open_envelope(record.value()).data.request_id for record in records]
     assert sorted(called_back) == sorted(accepted)
-    assert len(set(called_back)) == 300
+    assert len(set(called_back)) == 100
 
 
 async def test_expired_request_is_called_back_with_its_error(
@@ -86,7 +83,6 @@ async def test_expired_request_is_called_back_with_its_error(
 
 
 async def test_health_readiness_and_metrics_answer(client: httpx.AsyncClient) -> None:
-    """The operators' routes tell that all is well."""
     health = await client.get("/healthz")
     readiness = await client.get("/readyz")
     metrics = await client.get("/metrics")
@@ -95,9 +91,3 @@ async def test_health_readiness_and_metrics_answer(client: httpx.AsyncClient) ->
     assert readiness.json() == {"status": "ready", "broker": "up"}
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'llm_service_phase{phase="ready"} 1.0' in metrics.text
-
-
-@pytest.mark.parametrize("path", ["/api/v1/comparison/status/x", "/api/v1/comparison/results/x"])
-async def test_no_result_can_be_polled(client: httpx.AsyncClient, path: str) -> None:
-    """There is no way to ask for a result but to read the topic."""
-    assert (await client.get(path)).status_code == 404

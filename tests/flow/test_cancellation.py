@@ -6,34 +6,30 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from service.contracts.codec import open_envelope
 from service.contracts.events import LLMComparisonResultV1
-from tests.waiting import until
+from tests.flow.conftest import read_snapshot, until_snapshot
+from tests.waiting import HANG_SECONDS
 
 PATH = "/api/v1/comparison"
 Body = dict[str, Any]
 
 
 async def submit(client: httpx.AsyncClient, body: Body) -> str:
-    """Hands a request in; its id."""
     response = await client.post(PATH, json=body)
     assert response.status_code == 202
     return str(response.json()["queue_id"])
 
 
-async def snapshot(client: httpx.AsyncClient) -> dict[str, Any]:
-    """The live figures."""
-    return dict((await client.get("/admin/v1/snapshot")).json())
-
-
 def open_results(records: list[Any]) -> dict[str, LLMComparisonResultV1]:
-    """What the callbacks say, by request."""
     results = [open_envelope(record.value()).data for record in records]
     assert len({result.request_id for result in results}) == len(results)
     return {result.request_id: result for result in results}
 
 
+@pytest.mark.apache
 async def test_queued_request_and_one_under_way_are_cancelled(
     patient_service: httpx.AsyncClient,
     body: Body,
@@ -43,11 +39,7 @@ async def test_queued_request_and_one_under_way_are_cancelled(
 ) -> None:
     """Both get one callback each, which says whether a call may be billed, long before the judge answers."""
     begun = await submit(patient_service, body)
-
-    async def has_begun() -> bool:
-        return bool((await snapshot(patient_service))["in_flight"])
-
-    await until(has_begun, what="the call")
+    await until_snapshot(patient_service, lambda now: now["in_flight"], "the call")
     queued = await submit(patient_service, body | {"metadata": {"pair": 7}})
 
     answers = [await patient_service.delete(f"{PATH}/{each}") for each in (queued, begun)]
@@ -60,7 +52,7 @@ async def test_queued_request_and_one_under_way_are_cancelled(
     assert [error.details["may_be_billed"] for error in errors.values() if error] == [False, True]
     assert results[queued].request_metadata == {"pair": 7}
     assert (again.status_code, read_error(again)["error_code"]) == (404, "LLM_NOT_FOUND")
-    figures = await snapshot(patient_service)
+    figures = await read_snapshot(patient_service)
     assert (figures["in_flight"], figures["queue"]["depth"], figures["totals"]["failed"]) == (0, 0, 2)
     assert (figures["providers"][0]["in_flight"], figures["providers"][0]["errors"]) == (0, 0)
 
@@ -68,7 +60,6 @@ async def test_queued_request_and_one_under_way_are_cancelled(
 async def test_two_who_cancel_the_same_request_are_told_the_same(
     patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
-    """There is one callback, and both learn that it was cancelled."""
     queue_id = await submit(patient_service, body)
 
     answers = await asyncio.gather(*(patient_service.delete(f"{PATH}/{queue_id}") for _ in range(2)))
@@ -82,9 +73,8 @@ async def test_two_who_cancel_the_same_request_are_told_the_same(
 async def test_what_waits_is_cancelled_during_a_drain(
     patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
-    """A drain need not wait for a call that nobody wants, and what is left queued can be taken back, too."""
     queue_ids = [await submit(patient_service, body) for _ in range(3)]
-    await patient_service.post("/admin/v1/drain", json={"timeout_seconds": 60})
+    await patient_service.post("/admin/v1/drain", json={"timeout_seconds": HANG_SECONDS})
 
     answers = [await patient_service.delete(f"{PATH}/{each}") for each in queue_ids]
 
@@ -95,7 +85,6 @@ async def test_what_waits_is_cancelled_during_a_drain(
 async def test_unknown_request_cannot_be_cancelled(
     client: httpx.AsyncClient, read_error: Callable[[httpx.Response], dict[str, Any]]
 ) -> None:
-    """An id that never was, or what is no id at all."""
     for unknown in (str(uuid4()), "x", "%00", "a" * 5000):
         response = await client.delete(f"{PATH}/{unknown}")
 
@@ -105,7 +94,6 @@ async def test_unknown_request_cannot_be_cancelled(
 async def test_request_that_is_called_back_keeps_its_answer(
     client: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
-    """A cancellation that comes too late changes nothing."""
     queue_id = await submit(client, body | {"llm_config_overrides": {"provider_override": "mock"}})
     (record,) = await asyncio.to_thread(read_topic, topic, 1)
 

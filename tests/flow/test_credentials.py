@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.flow.conftest import MOCK, make_env
 from tests.waiting import open_client
 
 PATH = "/api/v1/comparison"
@@ -13,26 +14,19 @@ ReadError = Callable[[httpx.Response], dict[str, Any]]
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header of a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture(scope="module")
 def guarded(session_launcher: Any, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A service that knows two callers and two operators' tokens."""
-    return session_launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path_factory.mktemp("guarded") / "queue.db"),
-            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-            "LLM_PROVIDER_SERVICE_API_TOKENS": "red:red-1, red:red-2 ,blue-team:blue-canary",
-            "LLM_PROVIDER_SERVICE_ADMIN_TOKEN": "admin-1,admin-2",
-            "LLM_PROVIDER_SERVICE_CALLBACK_TOPIC_ALLOWLIST_BLUE_TEAM": "blue.*",
-        },
-    )
+    settings = MOCK | {
+        "API_TOKENS": "red:red-1, red:red-2 ,blue-team:blue-canary",
+        "ADMIN_TOKEN": "admin-1,admin-2",
+        "CALLBACK_TOPIC_ALLOWLIST_BLUE_TEAM": "blue.*",
+    }
+    env = make_env(bootstrap_servers, tmp_path_factory.mktemp("guarded"), **settings)
+    return session_launcher.start("service", env=env)
 
 
 @pytest.fixture
@@ -65,7 +59,6 @@ async def test_callers_route_needs_a_callers_token(
     method: str,
     path: str,
 ) -> None:
-    """No or an unknown token is 401, one that is not allowed this is 403."""
     response = await door.request(method, path, json=body, headers=headers)
 
     assert (response.status_code, read_error(response)["error_code"]) == (status, code)
@@ -103,14 +96,12 @@ async def test_operators_token_is_checked_before_the_order_is_read(door: httpx.A
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
 async def test_health_and_metrics_need_no_token(door: httpx.AsyncClient, path: str) -> None:
-    """Probes and scrapers hold no secrets."""
     assert (await door.get(path)).status_code == 200
 
 
 async def test_size_is_refused_before_the_token_and_the_token_before_the_body(
     door: httpx.AsyncClient, body: dict[str, Any], read_error: ReadError
 ) -> None:
-    """The order of precedence: 413, then 401, then everything about the body."""
     large = await door.post(PATH, json=body | {"metadata": {"x": "y" * 17_000}})
     broken = await door.post(PATH, content=b"{", headers={"content-type": "application/json"})
 
@@ -121,7 +112,6 @@ async def test_size_is_refused_before_the_token_and_the_token_before_the_body(
 async def test_callers_own_allowlist_replaces_the_common_one(
     door: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_error: ReadError
 ) -> None:
-    """A caller with a list of its own may name its own topics and no others."""
     await create_topic("blue.results", 1)
 
     own = await door.post(PATH, json=body | {"callback_topic": "blue.results"}, headers=bearer("blue-canary"))
@@ -134,7 +124,6 @@ async def test_callers_own_allowlist_replaces_the_common_one(
 async def test_idempotency_keys_of_two_callers_do_not_meet(
     door: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
-    """The scope of a key is the caller."""
     key = {"Idempotency-Key": "shared-key"}
     red = await door.post(PATH, json=body, headers=bearer("red-1") | key)
     again = await door.post(PATH, json=body, headers=bearer("red-2") | key)
@@ -150,7 +139,6 @@ async def test_idempotency_keys_of_two_callers_do_not_meet(
 async def test_no_token_stands_in_the_log(
     door: httpx.AsyncClient, guarded: Any, body: dict[str, Any]
 ) -> None:
-    """Whatever was tried, the log holds no token."""
     await door.post(PATH, json=body, headers=bearer("wrong-canary"))
 
     assert "canary" not in guarded.log.read_text()

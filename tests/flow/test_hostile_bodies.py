@@ -66,13 +66,7 @@ NASTY_BODIES = (
 )
 
 texts = st.one_of(st.sampled_from(NASTY_TEXTS), st.text(max_size=40))
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    texts,
-)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), texts)
 values = st.recursive(
     scalars,
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
@@ -81,7 +75,6 @@ values = st.recursive(
 
 
 def compose(topic: str) -> st.SearchStrategy[bytes]:
-    """Bodies from nearly right to nothing of the kind."""
     good: dict[str, Any] = {
         "user_prompt": "Which is better?",
         "essay_a": "A first essay.",
@@ -105,7 +98,6 @@ def compose(topic: str) -> st.SearchStrategy[bytes]:
 
 
 def draw(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
-    """So many examples."""
     drawn: list[bytes] = []
 
     @settings(
@@ -123,11 +115,10 @@ def draw(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
     return drawn
 
 
-@pytest.mark.parametrize("count", [600, pytest.param(20_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.long)])
 async def test_no_input_breaks_the_service(
     client: httpx.AsyncClient, topic: str, read_topic: Any, count: int, record_figures: Callable[[str], None]
 ) -> None:
-    """Every answer is 202 or a refusal in the one form; what was accepted is called back, readable to all."""
     bodies = draw(compose(topic), count)
     statuses: dict[int, int] = {}
     accepted: list[str] = []

@@ -13,6 +13,7 @@ from llmctl.client.lag import open_topics_reader
 from service.contracts.codec import open_envelope
 from simulator.kafka_address import KafkaAddress
 from tests.apache_kafka.artifacts import java, resolve_classes
+from tests.flow.conftest import MOCK, make_env
 from tests.waiting import HANG_SECONDS, open_client
 
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
@@ -20,7 +21,6 @@ GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 
 async def run_tool(main_class: str, *arguments: str) -> str:
-    """What a tool prints."""
     process = await asyncio.create_subprocess_exec(
         *java(resolve_classes(), main_class, *arguments),
         stdin=asyncio.subprocess.DEVNULL,
@@ -45,17 +45,8 @@ def topic(apache_kafka: str) -> str:
 async def test_console_consumer_reads_the_callbacks(
     launcher: Any, apache_kafka: str, topic: str, tmp_path: Any
 ) -> None:
-    """Key, headers and value, as a consumer that knows nothing of us has them."""
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": apache_kafka,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-        },
-    )
+    env = make_env(apache_kafka, tmp_path, **MOCK)
+    child = launcher.start("service", env=env)
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
     async with open_client(child.ready["url"]) as client:
         accepted = [(await client.post("/api/v1/comparison", json=body)).json() for _ in range(3)]
@@ -63,7 +54,7 @@ async def test_console_consumer_reads_the_callbacks(
     printed = await run_tool(
         CONSOLE_CONSUMER,
         *("--bootstrap-server", apache_kafka, "--topic", topic, "--from-beginning"),
-        *("--max-messages", "3", "--timeout-ms", "20000"),
+        *("--max-messages", "3", "--timeout-ms", str(int(HANG_SECONDS * 1000))),
         *("--formatter-property", "print.key=true", "--formatter-property", "print.headers=true"),
         *("--formatter-property", "headers.separator=;"),
     )
@@ -78,7 +69,6 @@ async def test_console_consumer_reads_the_callbacks(
 
 
 async def test_groups_tool_tells_the_lag_that_we_tell(apache_kafka: str, topic: str) -> None:
-    """Committed, end and lag of each partition are the same in both."""
     group = f"g-{uuid4()}"
     async with AIOKafkaProducer(bootstrap_servers=apache_kafka, acks="all") as producer:
         for number in range(9):

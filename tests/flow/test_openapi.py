@@ -12,7 +12,8 @@ from service.web.answers import ANSWERS
 from service.web.openapi import list_operations
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import Child, Launcher
-from tests.waiting import open_client, until
+from tests.flow.conftest import make_env
+from tests.waiting import HANG_SECONDS, open_client, until
 
 TOKENS = {"caller": "caller-token", "operator": "operator-token"}
 SUBMISSION = "POST /api/v1/comparison"
@@ -31,20 +32,20 @@ def service(
     session_launcher: Launcher, embedded_broker: Child, tmp_path_factory: pytest.TempPathFactory
 ) -> Child:
     """A service that knows tokens and asks a provider that is slow to answer."""
-    provider = session_launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30000")
+    provider = session_launcher.start(
+        "simulator.provider", "--port", "0", "--latency-p50-ms", str(int(HANG_SECONDS * 10_000))
+    )
     settings = {
-        "PORT": "0",
-        "KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
-        "QUEUE_PATH": str(tmp_path_factory.mktemp("openapi") / "queue.db"),
         "OPENAI_API_KEY": "fake-key",
         "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
         "API_TOKENS": f"team:{TOKENS['caller']}",
         "ADMIN_TOKEN": TOKENS["operator"],
-        "DRAIN_TIMEOUT_SECONDS": "1",
+        "DRAIN_TIMEOUT_SECONDS": "0",
+        "PROVIDER_TIMEOUT_SECONDS": str(10 * HANG_SECONDS),
     }
-    return session_launcher.start(
-        "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()}
-    )
+    servers = embedded_broker.ready["bootstrap_servers"]
+    env = make_env(servers, tmp_path_factory.mktemp("openapi"), **settings)
+    return session_launcher.start("service", env=env)
 
 
 @pytest.fixture
@@ -55,7 +56,6 @@ async def client(service: Child) -> Any:
 
 
 def close(schema: Any) -> None:
-    """From here on what no schema names is a fault: the service may add fields, but not without telling."""
     if isinstance(schema, dict):
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)
@@ -67,7 +67,6 @@ def close(schema: Any) -> None:
 
 
 def judge(document: Document, operation: Document, answer: httpx.Response) -> None:
-    """Fails where an answer is not what the document says of its status."""
     said = operation["responses"].get(str(answer.status_code), operation["responses"]["default"])
     assert [name_media(each) for each in said["content"]] == [name_media(answer.headers["content-type"])]
     assert {name.lower() for name in said.get("headers", ())} <= set(answer.headers)
@@ -81,14 +80,12 @@ def judge(document: Document, operation: Document, answer: httpx.Response) -> No
 
 
 def name_media(content_type: str) -> str:
-    """A media type without its parameters."""
     return content_type.partition(";")[0]
 
 
 async def ask(
     client: httpx.AsyncClient, operation: str, body: Any, token: str | None, **places: str
 ) -> httpx.Response:
-    """Calls an operation; of a stream it takes the first event."""
     method, path = operation.format(**places).split(" ")
     headers = {} if token is None else {"Authorization": f"Bearer {TOKENS[token]}"}
     async with client.stream(method, path, json=body, headers=headers) as answer:
@@ -100,7 +97,6 @@ async def ask(
 
 
 async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str) -> None:
-    """Something in every list: a cancelled call, its callback, and one that the broker refuses for good."""
     refused = f"{topic}.refused"
     control = BrokerControl(Path(broker.ready["control"]))
     await control.create_topics([TopicSpec(refused, 1)])
@@ -123,14 +119,12 @@ async def leave_traces(client: httpx.AsyncClient, broker: Child, topic: str) -> 
 
 
 def make_body(topic: str) -> Document:
-    """A valid request."""
     return {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
 
 
 async def test_every_operation_answers_as_the_document_says(
     client: httpx.AsyncClient, topic: str, embedded_broker: Child
 ) -> None:
-    """With the right token, a body where one is needed, and something there to look at."""
     document = (await client.get("/openapi.json")).json()
     operations = dict(list_operations(document))
     await leave_traces(client, embedded_broker, topic)
@@ -145,10 +139,7 @@ async def test_every_operation_answers_as_the_document_says(
     assert set(operations) == set(ANSWERS)
 
 
-async def test_every_refusal_is_one_that_the_document_names(
-    client: httpx.AsyncClient,
-) -> None:
-    """No token, the other side's token, nothing under that name, a body or a query that is wrong."""
+async def test_every_refusal_is_one_that_the_document_names(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     refused: set[tuple[str, int]] = set()
     for name, operation in list_operations(document):
@@ -170,7 +161,6 @@ async def test_every_refusal_is_one_that_the_document_names(
 
 
 async def test_the_submission_s_own_refusals_are_named(client: httpx.AsyncClient, topic: str) -> None:
-    """409, 413, 415 and, while it drains, 503 with a time to come back."""
     document = (await client.get("/openapi.json")).json()
     operation = dict(list_operations(document))[SUBMISSION]
     headers = {"Authorization": f"Bearer {TOKENS['caller']}", "Idempotency-Key": f"key-{topic}"}

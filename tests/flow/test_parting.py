@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from service.engine.phase import Phase, PhaseGate
 from service.settings import Settings
@@ -20,7 +21,6 @@ FAR_BEYOND_THE_LIMIT_BYTES = 3 * 1024 * 1024
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """Everything until the other side ends; a reset is an error here."""
     chunks = []
     while chunk := connection.recv(65536):
         chunks.append(chunk)
@@ -28,22 +28,21 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 async def test_every_answer_ends_its_connection_while_draining(
-    slow_service: httpx.AsyncClient, body: dict[str, Any]
+    own_service: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
-    """Whatever is asked and however it is answered; after a resume connections are kept again."""
-    kept = await slow_service.get("/healthz")
-    await slow_service.post("/admin/v1/drain")
+    kept = await own_service.get("/healthz")
+    await own_service.post("/admin/v1/drain")
     answers = [
-        await slow_service.post(PATH, json=body),
-        await slow_service.get("/readyz"),
-        await slow_service.get("/healthz"),
-        await slow_service.get("/metrics"),
-        await slow_service.get("/admin/v1/drain"),
-        await slow_service.get("/no/such/route"),
-        await slow_service.post("/healthz"),
+        await own_service.post(PATH, json=body),
+        await own_service.get("/readyz"),
+        await own_service.get("/healthz"),
+        await own_service.get("/metrics"),
+        await own_service.get("/admin/v1/drain"),
+        await own_service.get("/no/such/route"),
+        await own_service.post("/healthz"),
     ]
-    await slow_service.post("/admin/v1/resume")
-    kept_again = await slow_service.post(PATH, json=body)
+    await own_service.post("/admin/v1/resume")
+    kept_again = await own_service.post(PATH, json=body)
 
     assert [answer.status_code for answer in answers] == [503, 503, 200, 200, 200, 404, 405]
     assert [answer.headers.get("connection") for answer in answers] == ["close"] * 7
@@ -52,10 +51,10 @@ async def test_every_answer_ends_its_connection_while_draining(
     assert [answer.headers.get("connection") for answer in (kept, kept_again)] == [None, None]
 
 
-async def test_refusal_reaches_a_client_that_is_still_sending(slow_service: httpx.AsyncClient) -> None:
+async def test_refusal_reaches_a_client_that_is_still_sending(own_service: httpx.AsyncClient) -> None:
     """An answer before the end of the body ends the connection without a reset that would delete it."""
-    await slow_service.post("/admin/v1/drain")
-    url = slow_service.base_url
+    await own_service.post("/admin/v1/drain")
+    url = own_service.base_url
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {FAR_BEYOND_THE_LIMIT_BYTES}\r\n\r\n"
 
     def send_and_read() -> bytes:
@@ -71,15 +70,24 @@ async def test_refusal_reaches_a_client_that_is_still_sending(slow_service: http
 
 
 async def answer_alive(scope: Any, receive: Any, send: Any) -> None:
-    """The smallest application."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"alive"})
 
 
-async def test_connection_that_nobody_accepted_yet_is_answered_when_the_listener_closes() -> None:
-    """What the kernel took for us before the end is ours to answer; what comes after it is refused."""
+@pytest.fixture
+def patient_server(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, PhaseGate]:
+    """A server that waits for open connections until a test hangs."""
+    for limit in ("QUIET_SECONDS", "LAST_REQUESTS_LIMIT_SECONDS", "CLOSE_LIMIT_SECONDS"):
+        monkeypatch.setattr(f"service.web.server.{limit}", int(HANG_SECONDS))
     gate = PhaseGate()
-    server = Server(answer_alive, gate)
+    return Server(answer_alive, gate), gate
+
+
+async def test_connection_that_nobody_accepted_yet_is_answered_when_the_listener_closes(
+    patient_server: tuple[Server, PhaseGate],
+) -> None:
+    """What the kernel took for us before the end is ours to answer; what comes after it is refused."""
+    server, gate = patient_server
     listener = bind("127.0.0.1", 0)
     address = listener.socket.getsockname()
     async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
@@ -106,10 +114,10 @@ async def test_connection_that_nobody_accepted_yet_is_answered_when_the_listener
     assert refused != 0
 
 
-async def test_open_connections_have_their_say_after_the_listener_is_closed() -> None:
-    """With the listener gone the service still waits for what an open connection brings, and answers it."""
-    gate = PhaseGate()
-    server = Server(answer_alive, gate)
+async def test_open_connections_have_their_say_after_the_listener_is_closed(
+    patient_server: tuple[Server, PhaseGate],
+) -> None:
+    server, gate = patient_server
     listener = bind("127.0.0.1", 0)
     address = listener.socket.getsockname()
     async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
@@ -140,7 +148,6 @@ async def test_open_connections_have_their_say_after_the_listener_is_closed() ->
 
 
 async def test_streams_are_woken_by_the_stop(tmp_path: Path) -> None:
-    """A stream does not sleep through the stop until its next snapshot is due."""
     service = build(
         Settings(
             _env_file=None,

@@ -14,6 +14,8 @@ import pytest
 
 from service.contracts.codec import open_envelope, read_header
 from tests.flow.collector import Collector, collecting
+from tests.flow.conftest import make_env
+from tests.flow.judge import Judge
 from tests.waiting import HANG_SECONDS, open_client
 
 Body = dict[str, Any]
@@ -32,22 +34,12 @@ async def collector() -> AsyncIterator[Collector]:
 
 @pytest.fixture
 async def traced(
-    launcher: Any, collector: Collector, bootstrap_servers: str, tmp_path: Path
+    launcher: Any, judge: Judge, collector: Collector, bootstrap_servers: str, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A service that tells its traces, and asks a fake provider."""
-    provider = launcher.start("simulator.provider", "--port", "0")
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-        },
-    )
+    env = make_env(bootstrap_servers, tmp_path, OPENAI_API_KEY="fake-key", OPENAI_BASE_URL=judge.url)
+    env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    child = launcher.start("service", env=env)
     async with open_client(child.ready["url"]) as client:
         yield client
 
@@ -103,7 +95,6 @@ async def test_one_trace_from_the_command_line_to_the_consumer(
 async def test_callers_own_trace_goes_on(
     traced: httpx.AsyncClient, collector: Collector, body: Body, read_topic: Any
 ) -> None:
-    """A traceparent that comes with the request is the parent, and the callback names the same trace."""
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     traceparent = f"00-{trace_id}-b7ad6b7169203331-01"
 
@@ -121,7 +112,6 @@ async def test_callers_own_trace_goes_on(
 async def test_refusal_is_told_with_its_code(
     traced: httpx.AsyncClient, collector: Collector, body: Body
 ) -> None:
-    """What was refused is an error of its span."""
     await traced.post("/api/v1/comparison", json=body | {"essay_a": " "})
 
     spans = await collector.wait_for({ACCEPT})

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.waiting import open_client, until
+from tests.flow.conftest import MOCK, make_env
+from tests.waiting import HANG_SECONDS, open_client, until
 
 PATH = "/api/v1/comparison"
 UNDELIVERED = "/admin/v1/undelivered"
@@ -30,11 +31,9 @@ class Refusing:
         self.control = BrokerControl(Path(broker.ready["control"]))
 
     async def snapshot(self) -> dict[str, Any]:
-        """The outbox's figures."""
         return dict((await self.client.get("/admin/v1/snapshot")).json()["outbox"])
 
     async def park(self, body: dict[str, Any], reason: str = "MESSAGE_TOO_LARGE") -> str:
-        """Submits a request whose callback the broker refuses for good; its queue id."""
         before = (await self.snapshot())["parked"]
         await self.control.error(reason, count=2)  # in its batch, and by itself
         accepted = await self.client.post(PATH, json=body)
@@ -49,19 +48,9 @@ class Refusing:
 
 @asynccontextmanager
 async def start(launcher: Any, path: Path, **settings: str) -> AsyncIterator[Refusing]:
-    """Starts broker and service."""
     broker = launcher.start("simulator.broker", "--port", "0")
-    service = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": broker.ready["bootstrap_servers"],
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(path / "queue.db"),
-            **{f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()},
-        },
-    )
+    env = make_env(broker.ready["bootstrap_servers"], path, **MOCK, **settings)
+    service = launcher.start("service", env=env)
     async with open_client(service.ready["url"]) as client:
         yield Refusing(client, broker)
 
@@ -82,7 +71,6 @@ async def own_body(refusing: Refusing) -> dict[str, Any]:
 
 
 def make_body(topic: str) -> dict[str, Any]:
-    """A valid request with texts that must show nowhere."""
     return {
         "user_prompt": "SECRET-PROMPT",
         "essay_a": "SECRET-A",
@@ -94,7 +82,6 @@ def make_body(topic: str) -> dict[str, Any]:
 async def test_a_refused_callback_is_listed_and_delivered_when_sent_again(
     refusing: Refusing, own_body: dict[str, Any]
 ) -> None:
-    """The list says which, why and what to do, and nothing of what it says; resent, it is delivered."""
     queue_id = await refusing.park(own_body)
 
     listed = await refusing.client.get(UNDELIVERED)
@@ -131,7 +118,7 @@ def read_own(refusing: Refusing) -> Callable[[str, int], list[Any]]:
             consumer.assign([TopicPartition(topic, 0, 0)])
             records: list[Any] = []
             while len(records) < count:
-                polled = consumer.consume(count - len(records), timeout=10)
+                polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
                 assert polled, f"{topic} has {len(records)} of {count} records"
                 records.extend(polled)
             return records
@@ -144,7 +131,6 @@ def read_own(refusing: Refusing) -> Callable[[str, int], list[Any]]:
 async def test_all_are_sent_again_across_pages_and_topics(
     refusing: Refusing, own_body: dict[str, Any], read_own: Any
 ) -> None:
-    """Pages follow each other, a topic can be asked for alone, and `all` empties the list onto the topics."""
     topic = own_body["callback_topic"]
     other = f"{topic}.other"
     await refusing.control.create_topics([TopicSpec(other, 1)])
@@ -179,7 +165,6 @@ async def test_all_are_sent_again_across_pages_and_topics(
 async def test_a_faulty_resend_order_is_one_sentence(
     client: httpx.AsyncClient, read_error: ReadError, order: Any
 ) -> None:
-    """Neither, both, or something else than ids or all is refused."""
     error = read_error(refused := await client.post(f"{UNDELIVERED}/resend", json=order))
 
     assert (refused.status_code, error["error_code"]) == (422, "LLM_INVALID_REQUEST")
@@ -190,14 +175,12 @@ async def test_a_faulty_resend_order_is_one_sentence(
 async def test_an_order_of_both_or_neither_says_what_to_say(
     client: httpx.AsyncClient, read_error: ReadError
 ) -> None:
-    """The sentence names the two forms; an empty body is neither."""
     for content in (b"", b'{"all": true, "queue_ids": ["x"]}'):
         error = read_error(await client.post(f"{UNDELIVERED}/resend", content=content))
         assert 'either {"queue_ids": […]} or {"all": true}' in error["message"]
 
 
 async def test_an_order_beyond_its_limit_is_refused(client: httpx.AsyncClient, read_error: ReadError) -> None:
-    """A body that is larger than a thousand ids can be is 413, and 1001 ids are one too many."""
     large = await client.post(f"{UNDELIVERED}/resend", json={"queue_ids": ["x" * 99] * 2000})
     many = await client.post(f"{UNDELIVERED}/resend", json={"queue_ids": ["x"] * 1001})
 
@@ -210,7 +193,6 @@ async def test_an_order_beyond_its_limit_is_refused(client: httpx.AsyncClient, r
 async def test_a_faulty_query_is_refused(
     client: httpx.AsyncClient, read_error: ReadError, query: str
 ) -> None:
-    """What the list does not take is 422 and names the parameter."""
     error = read_error(refused := await client.get(f"{UNDELIVERED}?{query}"))
 
     assert refused.status_code == 422
@@ -218,7 +200,6 @@ async def test_a_faulty_query_is_refused(
 
 
 async def test_the_routes_are_the_operators(launcher: Any, tmp_path: Path, read_error: ReadError) -> None:
-    """Without the operators' token nothing is told or sent."""
     async with start(launcher, tmp_path, ADMIN_TOKEN="operators-secret-token") as running:
         for ask in (
             running.client.get(UNDELIVERED),

@@ -14,12 +14,13 @@ from service.contracts.codec import open_usage, read_header
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import UsageEnvelope
 from tests.conftest import Child, Launcher
+from tests.flow.conftest import make_env
 from tests.waiting import open_client, until
 
 PATH = "/api/v1/comparison"
 TOKENS = {"red": "token-of-red", "blue": "token-of-blue"}
 ADMIN = {"Authorization": "Bearer token-of-admin"}
-REQUESTS = 8
+REQUESTS = 4
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.long)])
@@ -37,21 +38,17 @@ class Deployment:
         self._launcher = launcher
         provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "5")
         self.usage_topic = f"usage.{uuid4().hex}"
-        self._settings = {
-            "PORT": "0",
-            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "QUEUE_PATH": str(folder / "queue.db"),
+        settings = {
             "OPENAI_API_KEY": "fake-key",
             "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
             "API_TOKENS": ",".join(f"{name}:{token}" for name, token in TOKENS.items()),
             "ADMIN_TOKEN": "token-of-admin",
             "USAGE_TOPIC": self.usage_topic,
         }
+        self._env = make_env(bootstrap_servers, folder, **settings)
 
     def start(self) -> tuple[Child, httpx.AsyncClient]:
-        """The next service, and a client of it."""
-        env = {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in self._settings.items()}
-        child = self._launcher.start("service", env=env)
+        child = self._launcher.start("service", env=self._env)
         return child, open_client(child.ready["url"])
 
 
@@ -62,12 +59,10 @@ def deployment(launcher: Launcher, bootstrap_servers: str, tmp_path: Path) -> De
 
 
 def failures(service: Child) -> list[dict[str, Any]]:
-    """What its log says of usage that could not be told."""
     return [entry for entry in service.read_log() if entry["event"].startswith("usage events were not")]
 
 
 async def submit(client: httpx.AsyncClient, topic: str, caller: str, **more: Any) -> httpx.Response:
-    """Hands a request in for a caller."""
     body = {"user_prompt": "Which?", "essay_a": "One secret essay.", "essay_b": "Two.", **more}
     return await client.post(
         PATH,
@@ -77,7 +72,6 @@ async def submit(client: httpx.AsyncClient, topic: str, caller: str, **more: Any
 
 
 def open_events(records: list[Any]) -> list[UsageEnvelope]:
-    """The events, after a look at how they are wrapped."""
     events = [open_usage(record.value()) for record in records]
     for record, event in zip(records, events, strict=True):
         assert record.key().decode() == str(event.correlation_id)
@@ -88,10 +82,9 @@ def open_events(records: list[Any]) -> list[UsageEnvelope]:
 
 
 async def read_events(read_topic: Any, topic: str, count: int) -> list[UsageEnvelope]:
-    """So many different events, each as it came first: one may come twice."""
     records = count
     while True:
-        events = open_events(await asyncio.to_thread(read_topic, topic, records, 60))
+        events = open_events(await asyncio.to_thread(read_topic, topic, records))
         first = list({event.event_id: event for event in reversed(events)}.values())[::-1]
         if len(first) == count:
             return first
@@ -101,7 +94,6 @@ async def read_events(read_topic: Any, topic: str, count: int) -> list[UsageEnve
 async def test_usage_is_told_and_comes_to_the_account(
     deployment: Deployment, create_topic: Any, topic: str, read_topic: Any
 ) -> None:
-    """One event for each request that a provider was asked for; added up they are the service's account."""
     await create_topic(deployment.usage_topic, 2)
     _, client = deployment.start()
     async with client:
@@ -114,7 +106,7 @@ async def test_usage_is_told_and_comes_to_the_account(
             assert accepted.status_code == 202, accepted.text
             callers[accepted.json()["queue_id"]] = caller
         refused = await submit(client, deployment.usage_topic, "red")
-        callbacks = await asyncio.to_thread(read_topic, topic, REQUESTS, 30)
+        callbacks = await asyncio.to_thread(read_topic, topic, REQUESTS)
         events = await read_events(read_topic, deployment.usage_topic, REQUESTS - 1)
 
         async def is_told() -> bool:
@@ -148,7 +140,6 @@ async def test_usage_is_told_and_comes_to_the_account(
 async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback(
     deployment: Deployment, create_topic: Any, topic: str, read_topic: Any
 ) -> None:
-    """Without the topic callbacks go out; what was used is told when it is there, each request once."""
     first, client = deployment.start()
 
     async def count_pending() -> int:
@@ -158,7 +149,7 @@ async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback
     async with client:
         for _ in range(REQUESTS):
             assert (await submit(client, topic, "red")).status_code == 202
-        await asyncio.to_thread(read_topic, topic, REQUESTS, 30)
+        await asyncio.to_thread(read_topic, topic, REQUESTS)
 
         async def do_all_wait() -> bool:
             return bool(failures(first)) and await count_pending() == REQUESTS

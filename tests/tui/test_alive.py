@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,14 +23,19 @@ from llmctl.tui.model.clock import LiveClock
 from llmctl.tui.session import Session, Source
 from simulator.broker.control import BrokerControl
 from simulator.kafka_address import KafkaAddress
+from tests.flow.conftest import MOCK, make_env
 from tests.tui.conftest import SIZES, Shown, read_screen, until_shown
 
-Watch = Callable[..., Any]
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are old after one second, and lost sources are read again soon."""
+    monkeypatch.setattr("llmctl.tui.model.store.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("llmctl.tui.feeds.source.LONGEST_PAUSE_SECONDS", 0.5)
 
 
 @asynccontextmanager
 async def watching(sources: Sequence[Source], clock: LiveClock) -> AsyncIterator[Shown]:
-    """A monitor of these sources."""
     app = Monitor(Session("watched", clock, sources))
     async with app.run_test(size=SIZES["middle"]) as shown:
         yield shown
@@ -39,24 +46,14 @@ async def watching(sources: Sequence[Source], clock: LiveClock) -> AsyncIterator
 def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
     """Starts a service, at the same address again where a port is given."""
 
-    def start(port: int = 0, **settings: str) -> Any:
-        return launcher.start(
-            "service",
-            env={
-                "LLM_PROVIDER_SERVICE_PORT": str(port),
-                "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-                "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-                "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-                "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-                **settings,
-            },
-        )
+    def start(port: int = 0) -> Any:
+        env = make_env(bootstrap_servers, tmp_path, **MOCK, PORT=str(port))
+        return launcher.start("service", env=env)
 
     return start
 
 
 async def test_service_killed_and_started_again(start_service: Callable[..., Any]) -> None:
-    """Killed, the screen says so and how old its figures are; started again, it shows the new one."""
     service = start_service()
     url = service.ready["url"]
     clock = LiveClock()
@@ -77,10 +74,6 @@ async def test_service_killed_and_started_again(start_service: Callable[..., Any
 
 
 async def test_service_that_stands_still(start_service: Callable[..., Any]) -> None:
-    """While the service's process is stopped, keys still work and the age of the figures grows."""
-    import os
-    import signal
-
     service = start_service()
     clock = LiveClock()
     async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
@@ -95,24 +88,37 @@ async def test_service_that_stands_still(start_service: Callable[..., Any]) -> N
         await until_shown(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
 
 
-async def test_broker_away(launcher: Any, start_service: Callable[..., Any], tmp_path: Path) -> None:
-    """With the broker down, the screen says what it means; when it is back, that is over."""
+async def test_broker_away(launcher: Any, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmctl.tui.feeds.kafka.TOPICS_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("llmctl.tui.feeds.source.LONGEST_PAUSE_SECONDS", 0.1)
     broker = launcher.start("simulator.broker", "--port", "0", "--topic", "results.away:2")
     control = BrokerControl(Path(broker.ready["control"]))
-    servers = broker.ready["bootstrap_servers"]
-    service = start_service(LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS=servers)
-    clock = LiveClock()
-    sources = [
-        ServiceFeed(service.ready["url"], None, clock),
-        CallbackSource(KafkaAddress(servers), ["results.away"], clock),
-        TopicSource(KafkaAddress(servers), ["results.away"], clock),
-    ]
-    async with watching(sources, clock) as shown:
-        await until_shown(shown, lambda: shown.app.session.store.topics, "topics")
-        await control.down()
-        await until_shown(shown, lambda: "Kafka is away" in read_screen(shown.app), "the advice")
-        await control.up()
-        await until_shown(shown, lambda: "Kafka is away" not in read_screen(shown.app), "the broker's return")
+    kafka = KafkaAddress(broker.ready["bootstrap_servers"])
+    seen_by_service = "up"
+
+    async def tell(request: Request) -> Response:
+        if request.url.path.endswith("/stream"):
+            return refuse(404, "LLM_NOT_FOUND")
+        return JSONResponse(SNAPSHOT | {"broker": seen_by_service})
+
+    async with serve(Starlette(routes=[Route("/admin/v1/{rest:path}", tell)])) as url:
+        clock = LiveClock()
+        sources = [
+            ServiceFeed(url, None, clock),
+            CallbackSource(kafka, ["results.away"], clock),
+            TopicSource(kafka, ["results.away"], clock),
+        ]
+        async with watching(sources, clock) as shown:
+            store = shown.app.session.store
+            await until_shown(shown, lambda: store.topics, "topics")
+            await control.down()
+            seen_by_service = "down"
+            await until_shown(shown, lambda: "Kafka is away" in read_screen(shown.app), "the advice")
+            await until_shown(shown, lambda: store.problems, "the loss of the broker")
+            await control.up()
+            seen_by_service = "up"
+            await until_shown(shown, lambda: "Kafka is away" not in read_screen(shown.app), "its return")
+            await until_shown(shown, lambda: not store.problems, "the sources' return")
 
 
 SNAPSHOT = {
@@ -132,13 +138,13 @@ llm_service_phase{phase="ready"} 1.0
 """
 
 
-async def test_answers_that_take_two_seconds(serve: Any) -> None:
-    """Without a stream and with 2 s an answer, figures still come, and keys do not wait for them."""
+async def test_keys_do_not_wait_for_slow_figures(serve: Any) -> None:
+    gate = asyncio.Event()
 
     async def answer(request: Request) -> Response:
         if request.url.path.endswith("/stream"):
             return refuse(404, "LLM_NOT_FOUND")
-        await asyncio.sleep(2)
+        await gate.wait()
         return JSONResponse(SNAPSHOT)
 
     async with serve(Starlette(routes=[Route("/admin/v1/{rest:path}", answer)])) as url:
@@ -146,13 +152,12 @@ async def test_answers_that_take_two_seconds(serve: Any) -> None:
         async with watching([ServiceFeed(url, None, clock)], clock) as shown:
             await shown.press("6")
             await until_shown(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane")
+            gate.set()
             await until_shown(shown, lambda: shown.app.session.store.reading, "slow figures")
             assert shown.app.session.store.reading.source == "snapshot"
 
 
 async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
-    """Where operators' routes are refused, `/metrics` tells the depth and the phase."""
-
     async def refuse_all(request: Request) -> Response:
         return refuse(401, "LLM_UNAUTHORIZED")
 
@@ -168,8 +173,6 @@ async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
 
 
 async def test_what_is_no_service_at_all(serve: Any) -> None:
-    """Another program at the address gets one sentence, and the screen goes on."""
-
     async def page(request: Request) -> Response:
         return PlainTextResponse("<html>hello</html>")
 
@@ -180,5 +183,4 @@ async def test_what_is_no_service_at_all(serve: Any) -> None:
 
 
 def refuse(status: int, code: str) -> Response:
-    """An error as the service words it."""
     return JSONResponse({"error": {"error_code": code, "message": f"refused: {code}"}}, status)

@@ -14,6 +14,7 @@ from llmctl.tui.feeds.service import ServiceFeed
 from llmctl.tui.model.clock import LiveClock
 from llmctl.tui.screens.orders import Confirm, Drain
 from llmctl.tui.session import Controls, Session
+from tests.flow.conftest import MOCK, make_env
 from tests.tui.conftest import SIZES, Shown, read_screen, until_shown
 from tests.waiting import open_client
 
@@ -21,22 +22,12 @@ from tests.waiting import open_client
 @pytest.fixture
 def service_url(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> str:
     """A service of this test's own."""
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_ALLOW_MOCK_PROVIDER": "true",
-            "LLM_PROVIDER_SERVICE_DEFAULT_LLM_PROVIDER": "mock",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-        },
-    )
+    child = launcher.start("service", env=make_env(bootstrap_servers, tmp_path, **MOCK))
     return str(child.ready["url"])
 
 
 @asynccontextmanager
 async def controlling(url: str) -> AsyncIterator[Shown]:
-    """A monitor that may give orders."""
     clock = LiveClock()
     session = Session(url, clock, [ServiceFeed(url, None, clock)], controls=Controls(url, None))
     app = Monitor(session)
@@ -47,13 +38,11 @@ async def controlling(url: str) -> AsyncIterator[Shown]:
 
 
 async def read_phase(url: str) -> str:
-    """The service's phase, as it says itself."""
     async with open_client(url) as client:
         return str((await client.get("/admin/v1/snapshot")).json()["phase"])
 
 
 async def test_drain_takes_a_word_shows_progress_and_can_be_taken_back(service_url: str) -> None:
-    """`d` says what a drain means; only the typed word starts it; the same view takes it back."""
     async with controlling(service_url) as shown:
         await shown.press("d")
         await until_shown(shown, lambda: isinstance(shown.app.screen, Drain), "the question")
@@ -71,7 +60,6 @@ async def test_drain_takes_a_word_shows_progress_and_can_be_taken_back(service_u
 
 
 async def test_closing_the_view_leaves_the_drain_and_r_resumes(service_url: str) -> None:
-    """Escape closes the view and not the drain; `r` asks, and takes it back."""
     async with controlling(service_url) as shown:
         await shown.press("d")
         await until_shown(shown, lambda: isinstance(shown.app.screen, Drain), "the question")
@@ -86,7 +74,6 @@ async def test_closing_the_view_leaves_the_drain_and_r_resumes(service_url: str)
 
 
 async def test_x_asks_a_held_provider_again(service_url: str) -> None:
-    """`x` on a provider asks first; cancelled, it stays held; confirmed, it is asked again."""
     async with open_client(service_url) as client:
         (await client.post("/admin/v1/providers/mock/hold", json={})).raise_for_status()
     async with controlling(service_url) as shown:
@@ -103,7 +90,6 @@ async def test_x_asks_a_held_provider_again(service_url: str) -> None:
 
 
 async def test_order_that_is_refused_says_why(service_url: str) -> None:
-    """An order to a service that is gone leaves the question open, with a sentence."""
     async with controlling(service_url) as shown:
         shown.app.session.controls = Controls("http://127.0.0.1:9", None)
         await shown.press("r")

@@ -19,39 +19,25 @@ from tests.waiting import until
 
 
 def find_callbacks(shown: Shown) -> RowList[Any]:
-    """The list of callbacks of the pane that is seen."""
     return shown.app.pane.query_one("#callbacks", RowList)
 
 
 def read_export(folder: Path) -> str:
-    """What was saved there, nothing where nothing was yet."""
     return "".join(file.read_text(encoding="utf-8") for file in folder.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("key", "pane"),
-    [
-        ("1", "overview"),
-        ("2", "callbacks"),
-        ("3", "providers"),
-        ("4", "queue"),
-        ("5", "topics"),
-        ("6", "events"),
-        ("7", "run"),
-    ],
-)
-async def test_digits_open_panes_and_escape_leads_back(play: Play, key: str, pane: str) -> None:
-    """A digit opens its pane; escape shows the overview again."""
+async def test_digits_open_panes_and_escape_leads_back(play: Play) -> None:
+    panes = ("overview", "callbacks", "providers", "queue", "topics", "events", "run")
     async with play() as shown:
         switcher = shown.app.query_one("#panes", ContentSwitcher)
-        await shown.press(key)
-        assert switcher.current == pane
-        await shown.press("escape")
-        assert switcher.current == "overview"
+        for key, pane in enumerate(panes, 1):
+            await shown.press(str(key))
+            assert switcher.current == pane
+            await shown.press("escape")
+            assert switcher.current == "overview"
 
 
 async def test_q_quits(play: Play) -> None:
-    """`q` ends the monitor with nothing wrong."""
     async with play() as shown:
         await shown.press("q")
         await shown.pause()
@@ -60,7 +46,6 @@ async def test_q_quits(play: Play) -> None:
 
 
 async def test_space_stops_the_picture_and_goes_on(play: Play) -> None:
-    """Stopped, the replay's time stands and the top line says so; the same key goes on."""
     async with play() as shown:
         clock = shown.app.session.clock
         clock.hold(False)
@@ -73,7 +58,6 @@ async def test_space_stops_the_picture_and_goes_on(play: Play) -> None:
 
 
 async def test_filter_shows_what_passes_and_counts_it(play: Play) -> None:
-    """`/` asks; only callbacks that pass are listed, the title says how many, and an empty one shows all."""
     async with play(38.0) as shown:
         await shown.press("2", "slash", *"e2e>5s", "enter")
         await settle(shown)
@@ -87,7 +71,6 @@ async def test_filter_shows_what_passes_and_counts_it(play: Play) -> None:
 
 
 async def test_wrong_filter_is_refused_and_the_old_one_stays(play: Play) -> None:
-    """What is no filter gets a sentence; escape leaves everything as it was."""
     async with play(38.0) as shown:
         await shown.press("2", "slash", *"colour:red", "enter")
         await settle(shown)
@@ -100,7 +83,6 @@ async def test_wrong_filter_is_refused_and_the_old_one_stays(play: Play) -> None
 
 
 async def test_brackets_zoom_the_window(play: Play) -> None:
-    """`]` and `[` go through the windows and stop at both ends."""
     async with play() as shown:
         for window in ("5m", "15m", "1h", "1h"):
             await shown.press("right_square_bracket")
@@ -111,7 +93,6 @@ async def test_brackets_zoom_the_window(play: Play) -> None:
 
 
 async def test_moving_holds_the_list_and_f_follows_again(play: Play) -> None:
-    """Once the cursor has left the first row, new rows are counted and not shown, until `f`."""
     async with play(8.0) as shown:
         clock = shown.app.session.clock
         await shown.press("2", "down")
@@ -128,7 +109,6 @@ async def test_moving_holds_the_list_and_f_follows_again(play: Play) -> None:
 
 
 async def test_moving_reaches_both_ends_and_scrolls(play: Play) -> None:
-    """End, home and the page keys move the cursor, and what is under it is seen."""
     async with play(38.0) as shown:
         await shown.press("2", "end")
         await settle(shown)
@@ -141,7 +121,6 @@ async def test_moving_reaches_both_ends_and_scrolls(play: Play) -> None:
 
 
 async def test_s_sorts_and_capital_s_turns_the_order(play: Play) -> None:
-    """`s` sorts by the next column and says which; `S` turns the order."""
     async with play(38.0) as shown:
         await shown.press("2", *["s"] * 5)
         await settle(shown)
@@ -154,7 +133,6 @@ async def test_s_sorts_and_capital_s_turns_the_order(play: Play) -> None:
 
 
 async def test_m_enlarges_one_part_and_escape_makes_it_small(play: Play) -> None:
-    """The list with the focus takes the whole screen, and gives it back."""
     async with play() as shown:
         await shown.press("m")
         assert shown.app.screen.maximized is find_callbacks(shown)
@@ -163,7 +141,6 @@ async def test_m_enlarges_one_part_and_escape_makes_it_small(play: Play) -> None
 
 
 async def test_tab_moves_between_lists(play: Play) -> None:
-    """Tab gives another list the cursor."""
     async with play() as shown:
         first = shown.app.focused
         await shown.press("tab")
@@ -172,7 +149,6 @@ async def test_tab_moves_between_lists(play: Play) -> None:
 
 
 async def test_e_saves_the_list_without_what_callbacks_say(play: Play, tmp_path: Path) -> None:
-    """`e` writes one line of JSON for each row that is listed, as it is filtered, and no text of anybody."""
     async with play(38.0) as shown:
         shown.app.export_folder = tmp_path
         await shown.press("2", "slash", *"e2e>5s", "enter")
@@ -186,7 +162,6 @@ async def test_e_saves_the_list_without_what_callbacks_say(play: Play, tmp_path:
 
 
 async def test_capital_e_saves_the_screen(play: Play, tmp_path: Path) -> None:
-    """`E` writes an SVG of what is seen."""
     async with play() as shown:
         shown.app.export_folder = tmp_path
         await shown.press("E")
@@ -195,7 +170,6 @@ async def test_capital_e_saves_the_screen(play: Play, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opened", [False, True], ids=["in the list", "in the detail"])
 async def test_y_copies_the_id(play: Play, opened: bool) -> None:
-    """`y` copies the request's id, in the list and in the detail."""
     async with play() as shown:
         row = find_callbacks(shown).selected
         assert row is not None
@@ -204,7 +178,6 @@ async def test_y_copies_the_id(play: Play, opened: bool) -> None:
 
 
 async def test_b_marks_the_moment(play: Play) -> None:
-    """`b` puts a bookmark among the events."""
     async with play() as shown:
         await shown.press("b", "6")
         await settle(shown)
@@ -212,7 +185,6 @@ async def test_b_marks_the_moment(play: Play) -> None:
 
 
 async def test_enter_opens_a_callback_and_v_uncovers_it(play: Play) -> None:
-    """The judge's text is covered until `v`; escape closes the detail."""
     async with play() as shown:
         await shown.press("enter")
         await settle(shown)
@@ -222,7 +194,6 @@ async def test_enter_opens_a_callback_and_v_uncovers_it(play: Play) -> None:
 
 
 async def test_question_mark_shows_help(play: Play) -> None:
-    """`?` opens help, and again closes it."""
     async with play() as shown:
         await shown.press("question_mark")
         assert isinstance(shown.app.screen, Help)
@@ -231,31 +202,27 @@ async def test_question_mark_shows_help(play: Play) -> None:
 
 
 async def test_palette_knows_the_keys_commands(play: Play) -> None:
-    """Every action that may be taken has its name in the command palette."""
     async with play() as shown:
         names = {each.title for each in shown.app.get_system_commands(shown.app.screen)}
     assert {"filter the callbacks", "save the list as JSONL", "go to a time", "Theme"} <= names
     assert "drain the service" not in names
 
 
-@pytest.mark.parametrize(
-    ("key", "moved"), [("left", -10), ("right", 10), ("shift+left", -60), ("shift+right", 60)]
-)
-async def test_arrows_move_in_the_recording(play: Play, key: str, moved: int) -> None:
-    """The arrows go ten seconds or a minute back or on, within the recording; the store is as it was then."""
+async def test_arrows_move_in_the_recording(play: Play) -> None:
+    """By ten seconds or a minute, within the recording; the store is as it was then."""
     async with play(20.0) as shown:
         clock = shown.app.session.clock
-        target = min(max(clock.now() + moved, clock.begin), clock.end)
-        await shown.press(key)
-        await until(lambda: clock.now() == pytest.approx(target), what="the move")
-        await shown.app.workers.wait_for_complete()
-        at = shown.app.session.store.reading
-        assert at is None or at.at <= target
-        assert at is None or target - at.at < 1.5
+        for key, moved in (("left", -10), ("right", 10), ("shift+right", 60), ("shift+left", -60)):
+            target = min(max(clock.now() + moved, clock.begin), clock.end)
+            await shown.press(key)
+            await until(lambda target=target: clock.now() == pytest.approx(target), what="the move")
+            await shown.app.workers.wait_for_complete()
+            at = shown.app.session.store.reading
+            assert at is None or at.at <= target
+            assert at is None or target - at.at < 1.5
 
 
 async def test_g_goes_to_a_time_and_refuses_what_is_none(play: Play) -> None:
-    """`g` takes a time of day or a length from the beginning."""
     async with play(20.0) as shown:
         clock = shown.app.session.clock
         await shown.press("g", *"noon", "enter")
@@ -266,7 +233,6 @@ async def test_g_goes_to_a_time_and_refuses_what_is_none(play: Play) -> None:
 
 
 async def test_comma_and_full_stop_change_the_speed(play: Play) -> None:
-    """`.` plays faster and `,` slower, as far as it goes."""
     async with play() as shown:
         clock = shown.app.session.clock
         await shown.press("full_stop")
@@ -277,7 +243,6 @@ async def test_comma_and_full_stop_change_the_speed(play: Play) -> None:
 
 
 async def test_keys_that_change_the_service_do_nothing_without_control(play: Play) -> None:
-    """Without `--control`, d, r and x open nothing."""
     async with play() as shown:
         await shown.press("3", "d", "r", "x")
         assert len(shown.app.screen_stack) == 1

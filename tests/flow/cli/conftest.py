@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import pty
+import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from llmctl.__main__ import main
 from service.contracts.codec import seal
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
@@ -69,6 +73,52 @@ def llmctl() -> Run:
         return Ended(process.returncode, out.decode(), err.decode())
 
     return run
+
+
+RunHere = Callable[..., Ended]
+
+
+@pytest.fixture
+def llmctl_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunHere:
+    """Runs `llmctl` in this process, without standard input; for tests that are not coroutines."""
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO()))
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: ours, and the command's."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    for end in (ours, theirs):
+        os.close(end)
+
+
+@asynccontextmanager
+async def start(
+    *words: str, terminal: int | None = None, env: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Starts `llmctl`, on a terminal or without one; kills it if the test does not end it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmctl", *words),
+        stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE if terminal is None else terminal,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 @pytest.fixture
@@ -299,13 +349,12 @@ async def _serve(app: Starlette) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def dead_port() -> int:
-    """A port on which nobody listens."""
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
-    port = int(server.sockets[0].getsockname()[1])
-    server.close()
-    await server.wait_closed()
-    return port
+def dead_port() -> Iterator[int]:
+    """A port on which nobody listens; it is reserved, but a server that reuses addresses may bind it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.flow.cli.conftest import StubService
+from tests.flow.cli.conftest import RunHere, StubService
 from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
@@ -160,9 +160,9 @@ async def test_late_callbacks_are_named_where_that_is_asked(
         (("--receipts", "-"), "There is nothing to audit"),
     ],
 )
-async def test_wrong_usage_says_what_is_wrong(llmctl: Run, words: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_says_what_is_wrong(llmctl_here: RunHere, words: tuple[str, ...], said: str) -> None:
     """One sentence and exit code 2."""
-    ended = await llmctl("audit", *words)
+    ended = llmctl_here("audit", *words)
 
     assert ended.code == 2
     assert said in ended.err
@@ -189,7 +189,7 @@ async def test_audits_by_the_services_journal(
     await create_topic(topic, 2)
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
     accepted = [(await client.post("/api/v1/comparison", json=body)).status_code for _ in range(3)]
-    tail = ("tail-callbacks", topic, "--from-beginning", "--count", "3", "--timeout", "20s", "--verify")
+    tail = ("tail-callbacks", topic, "--from-beginning", "--count", "3", "--timeout", "300s", "--verify")
     told = await llmctl(*tail, "--bootstrap-servers", bootstrap_servers)
 
     where = ("--url", service_url, "--bootstrap-servers", bootstrap_servers)

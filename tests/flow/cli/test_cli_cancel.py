@@ -9,6 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.flow.cli.conftest import RunHere
+
 Run = Callable[..., Coroutine[Any, Any, Any]]
 LATE = str(uuid4())
 
@@ -77,11 +79,11 @@ async def test_cancels_a_whole_batch_by_its_receipts(
         (("--receipts", "-"), 2, "There is nothing to cancel"),
     ],
 )
-async def test_wrong_usage_says_what_is_wrong(
-    llmctl: Run, words: tuple[str, ...], code: int, said: str
+def test_wrong_usage_says_what_is_wrong(
+    llmctl_here: RunHere, words: tuple[str, ...], code: int, said: str
 ) -> None:
     """One sentence."""
-    ended = await llmctl("cancel", *words)
+    ended = llmctl_here("cancel", *words)
 
     assert ended.code == code
     assert said in ended.err

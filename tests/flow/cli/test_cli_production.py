@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pty
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +23,6 @@ CHANGES = (
     ("log-level", "debug"),
 )
 LOOK = ("topics", "bootstrap", "some-topic", "--dry-run")
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the command's."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    for end in (ours, theirs):
-        os.close(end)
 
 
 async def run_on(terminal: tuple[int, int], words: tuple[str, ...], config_file: Path, port: int) -> str:

@@ -222,7 +222,7 @@ async def test_a_later_run_follows_the_callbacks_of_the_earlier(
     await submit(as_lines(GOOD, GOOD | {"essay_a": "x"}), "--concurrency", "1", topic=topic)
     tear(receipts)
     ended = await submit(
-        *(as_lines(GOOD, GOOD | {"essay_a": "x"}, GOOD), "--wait", "--timeout", "10s"),
+        *(as_lines(GOOD, GOOD | {"essay_a": "x"}, GOOD), "--wait", "--timeout", "300s"),
         *("--bootstrap-servers", bootstrap_servers),
         topic=topic,
     )

@@ -55,7 +55,7 @@ async def test_each_pair_is_judged_both_ways(
         *("submit", "--file", "-", "--callback-topic", results, "--url", service_url, "--swap-check"),
         *("--receipts", str(tmp_path / "receipts"), "--bootstrap-servers", bootstrap_servers),
     ]
-    ended = await llmctl(*words, "--wait", "--timeout", "20s", stdin=lines)
+    ended = await llmctl(*words, "--wait", "--timeout", "300s", stdin=lines)
     assert (ended.code, ended.err) == (0, "")
     *documents, report = read_lines(ended.out)
     assert len(documents) == 40
@@ -82,7 +82,7 @@ async def test_each_pair_is_judged_both_ways(
     assert 0 < flips < 20  # else the figures would prove nothing
     assert report["pairs_left_out"] == 0
 
-    again = await llmctl(*words, "--wait", "--timeout", "20s", stdin=lines)
+    again = await llmctl(*words, "--wait", "--timeout", "300s", stdin=lines)
     assert again.code == 0
     assert "40 of 40 requests stand in" in again.err
     assert read_lines(again.out)[-1] == report

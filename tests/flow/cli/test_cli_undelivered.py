@@ -3,10 +3,7 @@
 import asyncio
 import json
 import os
-import pty
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.flow.cli.conftest import start
 from tests.waiting import HANG_SECONDS
 
 Run = Callable[..., Awaitable[Any]]
@@ -222,39 +220,13 @@ async def test_all_of_production_needs_a_yes(llmctl: Run, production: Parking) -
     assert production.orders == [{"all": True}, {"queue_ids": [production.items[0]["queue_id"]]}]
 
 
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the command's."""
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    for end in (ours, theirs):
-        os.close(end)
-
-
-@asynccontextmanager
-async def start(words: tuple[str, ...], terminal: int) -> AsyncIterator[Any]:
-    """A command on a terminal, with its data in a pipe; it is killed if the test did not end it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmctl", *words),
-        stdin=terminal,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=terminal,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0)])
 async def test_production_obeys_the_answer(
     production: Parking, terminal: tuple[int, int], answer: bytes, code: int, orders: int
 ) -> None:
     """On a terminal the question names the service; everything but a yes sends nothing."""
     ours, theirs = terminal
-    async with start(("undelivered", "resend", "--all"), theirs) as process:
+    async with start("undelivered", "resend", "--all", terminal=theirs) as process:
         said = b""
         async with asyncio.timeout(HANG_SECONDS):
             while b"[y/N]" not in said:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.flow.cli.conftest import RunHere
 from tests.waiting import open_client, until
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
@@ -103,9 +104,9 @@ async def test_callers_models_and_budget(
         (("--days", "0"), "--days"),
     ],
 )
-async def test_wrong_usage_says_what_is_wrong(llmctl: Run, words: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_says_what_is_wrong(llmctl_here: RunHere, words: tuple[str, ...], said: str) -> None:
     """Exit code 2 and one sentence."""
-    ended = await llmctl("usage", *words)
+    ended = llmctl_here("usage", *words)
 
     assert ended.code == 2
     assert said in ended.err

@@ -19,7 +19,6 @@ CallBack = Callable[..., Awaitable[None]]
 def make_callback(
     queue_id: str, correlation_id: UUID | None = None
 ) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    """Key, value and headers of the success of a request."""
     now, correlation_id = datetime.now(UTC), correlation_id or uuid4()
     envelope = EventEnvelope[LLMComparisonResultV1](
         event_id=derive_event_id(queue_id),
@@ -46,7 +45,6 @@ def make_callback(
 
 @asynccontextmanager
 async def open_writer(servers: str) -> AsyncIterator[CallBack]:
-    """Puts them there in the order in which they are named; what is named twice stands there twice."""
     producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
     await producer.start()
 

@@ -49,16 +49,8 @@ def up() -> Iterator[Up]:
             folder.mkdir(mode=0o700)
         process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "llmctl",
-                "up",
-                "--port",
-                "0",
-                "--kafka-port",
-                "0",
-                "--provider-port",
-                "0",
+                *(sys.executable, "-m", "llmctl", "up"),
+                *("--port", "0", "--kafka-port", "0", "--provider-port", "0"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

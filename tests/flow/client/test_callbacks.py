@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -23,70 +24,92 @@ from llmctl.library import (
     connect,
 )
 from simulator.kafka_address import KafkaAddress
-from tests.flow.client.callbacks import CallBack
+from tests.conftest import CreateTopic
+from tests.flow.client.callbacks import CallBack, open_writer
 from tests.flow.client.conftest import Up
 from tests.waiting import HANG_SECONDS, open_client, until
 
+NO_SERVICE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+async def broker_topic(create_topic: CreateTopic) -> str:
+    """A topic with three partitions on the broker of the test."""
+    name = f"program-{uuid4().hex}"
+    await create_topic(name, 3)
+    return name
+
+
+@pytest.fixture
+async def broker_call_back(bootstrap_servers: str) -> AsyncIterator[CallBack]:
+    """Puts callbacks on a topic of that broker."""
+    async with open_writer(bootstrap_servers) as write:
+        yield write
+
 
 async def take(listener: Listener, number: int) -> list[Callback]:
-    """The next so many."""
     async with asyncio.timeout(HANG_SECONDS):
         return [await anext(listener) for _ in range(number)]
 
 
 def names(callbacks: list[Callback]) -> list[str]:
-    """Whose they are."""
     return [callback.queue_id for callback in callbacks]
 
 
-async def test_only_what_is_new(up: Up, topic: str, call_back: CallBack) -> None:
-    """Without a start a listener begins where it is entered, not at its first step."""
-    await call_back(topic, "old", partition=1)
-    async with connect(up.url, up.bootstrap_servers) as client, client.callbacks(topic) as callbacks:
-        await call_back(topic, "q-1", "q-2", partition=1)
+@pytest.mark.apache
+async def test_only_what_is_new(
+    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+) -> None:
+    await broker_call_back(broker_topic, "old", partition=1)
+    async with connect(NO_SERVICE, bootstrap_servers) as client, client.callbacks(broker_topic) as callbacks:
+        await broker_call_back(broker_topic, "q-1", "q-2", partition=1)
         (first, second) = await take(callbacks, 2)
     assert names([first, second]) == ["q-1", "q-2"]
-    assert (first.topic, first.partition, first.offset) == (topic, 1, 1)
+    assert (first.topic, first.partition, first.offset) == (broker_topic, 1, 1)
     assert first.result.is_success
     assert first.run_id is None
 
 
-async def test_each_event_once(up: Up, topic: str, call_back: CallBack) -> None:
-    """A copy of an event is passed over, in what is old and in what is new."""
-    await call_back(topic, "q-1", "q-1", "q-2", "q-1", partition=0)
+@pytest.mark.apache
+async def test_each_event_once(bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack) -> None:
+    await broker_call_back(broker_topic, "q-1", "q-1", "q-2", "q-1", partition=0)
     async with (
-        connect(up.url, up.bootstrap_servers) as client,
-        client.callbacks(topic, start="beginning") as callbacks,
+        connect(NO_SERVICE, bootstrap_servers) as client,
+        client.callbacks(broker_topic, start="beginning") as callbacks,
     ):
         old = await take(callbacks, 2)
-        await call_back(topic, "q-2", "q-3", "q-1", "q-3", "q-4", partition=0)
+        await broker_call_back(broker_topic, "q-2", "q-3", "q-1", "q-3", "q-4", partition=0)
         new = await take(callbacks, 2)
     assert names(old) == ["q-1", "q-2"]
     assert names(new) == ["q-3", "q-4"]
     assert new[-1].offset == 8
 
 
-async def test_a_copy_changes_nothing_for_who_awaits(up: Up, topic: str, call_back: CallBack) -> None:
-    """The first record decides."""
-    async with connect(up.url, up.bootstrap_servers) as client:
-        pending = await client.expect("q-1", topic)
-        await call_back(topic, "q-1", "q-1", "q-2")
+@pytest.mark.apache
+async def test_a_copy_changes_nothing_for_who_awaits(
+    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+) -> None:
+    async with connect(NO_SERVICE, bootstrap_servers) as client:
+        pending = await client.expect("q-1", broker_topic)
+        await broker_call_back(broker_topic, "q-1", "q-1", "q-2")
         first = await pending
-        last = await client.expect("q-2", topic, start=pending.position)
+        last = await client.expect("q-2", broker_topic, start=pending.position)
         await last
         assert await pending == first
 
 
-async def test_it_goes_on_where_another_process_stopped(up: Up, topic: str, call_back: CallBack) -> None:
-    """A position as JSON, taken behind any callback: nothing is missing, nothing comes again."""
+@pytest.mark.apache
+async def test_it_goes_on_where_another_process_stopped(
+    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+) -> None:
     sent = [f"q-{number}" for number in range(40)]
-    await call_back(topic, *sent)
+    await broker_call_back(broker_topic, *sent)
     handed: list[str] = []
     start: Start = "beginning"
     for share in (1, 13, 26):
         async with (
-            connect(up.url, up.bootstrap_servers) as client,
-            client.callbacks(topic, start=start) as callbacks,
+            connect(NO_SERVICE, bootstrap_servers) as client,
+            client.callbacks(broker_topic, start=start) as callbacks,
         ):
             found = await take(callbacks, share)
         handed += names(found)
@@ -94,23 +117,24 @@ async def test_it_goes_on_where_another_process_stopped(up: Up, topic: str, call
     assert sorted(handed) == sorted(sent)
 
 
-async def test_a_position_is_known_before_the_first_callback(up: Up, topic: str, call_back: CallBack) -> None:
+@pytest.mark.apache
+async def test_a_position_is_known_before_the_first_callback(
+    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+) -> None:
     """What is taken before something is submitted finds it afterwards."""
-    async with connect(up.url, up.bootstrap_servers) as client:
-        before = await client.find_position(topic)
-        async with client.callbacks(topic) as callbacks:
+    async with connect(NO_SERVICE, bootstrap_servers) as client:
+        before = await client.find_position(broker_topic)
+        async with client.callbacks(broker_topic) as callbacks:
             assert callbacks.position == before
-        await call_back(topic, "q-1")
-        async with client.callbacks(topic, start=before) as callbacks:
+        await broker_call_back(broker_topic, "q-1")
+        async with client.callbacks(broker_topic, start=before) as callbacks:
             assert names(await take(callbacks, 1)) == ["q-1"]
-    assert before.offsets == {topic: {0: 0, 1: 0, 2: 0}}
+    assert before.offsets == {broker_topic: {0: 0, 1: 0, 2: 0}}
 
 
 async def test_many_listeners_share_the_consumer(
     up: Up, topic: str, call_back: CallBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever listens to what is new needs no consumer of its own."""
-
     def refuse(_: KafkaAddress) -> Any:
         pytest.fail("a second consumer was opened")
 
@@ -125,7 +149,6 @@ async def test_many_listeners_share_the_consumer(
 async def test_a_slow_listener_keeps_nobody_waiting_and_misses_nothing(
     up: Up, topic: str, call_back: CallBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It falls behind, reads on by itself, and joins the others again; what it awaits in its loop comes."""
     readers: list[str] = []
     open_reader = topic_reader.open_reader
 
@@ -158,7 +181,6 @@ async def test_a_slow_listener_keeps_nobody_waiting_and_misses_nothing(
 
 
 async def test_a_loop_that_is_left_and_entered_again(up: Up, topic: str, call_back: CallBack) -> None:
-    """`async for` and `break`, as programs write it."""
     await call_back(topic, "q-1", "q-2", partition=0)
     async with connect(up.url, up.bootstrap_servers) as client:
         found = []
@@ -175,7 +197,6 @@ async def test_a_loop_that_is_left_and_entered_again(up: Up, topic: str, call_ba
 async def test_what_is_not_for_us_is_passed_over(
     up: Up, topic: str, call_back: CallBack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other events silently, what claims to be a callback with a word about where it stands."""
     claim = [("event_type", b"llm_provider.comparison_result")]
     async with (
         connect(up.url, up.bootstrap_servers) as client,
@@ -197,7 +218,6 @@ async def test_what_is_not_for_us_is_passed_over(
 
 
 async def test_simulated_runs_are_left_out(up: Up, topic: str) -> None:
-    """As `tail-callbacks` does: unless one is named, or all are wanted."""
     async with (
         connect(up.url, up.bootstrap_servers) as client,
         client.callbacks(topic) as real,
@@ -216,7 +236,6 @@ async def test_simulated_runs_are_left_out(up: Up, topic: str) -> None:
 
 
 async def test_what_retention_removed_is_said(up: Up, call_back: CallBack) -> None:
-    """A position whose records are gone is an error, with a position that goes on with what is left."""
     topic = await up.create_topic(partitions=1)
     numbers = count()
 
@@ -237,7 +256,6 @@ async def test_what_retention_removed_is_said(up: Up, call_back: CallBack) -> No
 
 
 async def test_positions_that_make_no_sense(up: Up, topic: str) -> None:
-    """About another topic, beyond the end, of a partition that is not there: each says what is wrong."""
     async with connect(up.url, up.bootstrap_servers) as client:
         with pytest.raises(ValueError, match=f"says nothing about the topic '{topic}'"):
             await anext(client.callbacks(topic, start=Position({"other": {0: 1}})))
@@ -253,7 +271,6 @@ async def test_positions_that_make_no_sense(up: Up, topic: str) -> None:
 
 
 async def test_an_outage_of_the_broker_is_waited_through(up: Up, topic: str, call_back: CallBack) -> None:
-    """The listener goes on by itself: one that follows what is new, and one that reads what is old."""
     await call_back(topic, *(f"q-{number}" for number in range(10)), partition=0)
     async with (
         connect(up.url, up.bootstrap_servers) as client,

@@ -53,7 +53,6 @@ async def program(apache_kafka: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 async def delete(admin: AdminClient, topic: str) -> None:
-    """Deletes a topic, and waits until it is gone."""
     await asyncio.to_thread(lambda: admin.delete_topics([topic])[topic].result(HANG_SECONDS))
 
 
@@ -95,7 +94,6 @@ async def test_a_deleted_topic_is_said_to_all_who_wait(
 async def test_a_topic_that_was_made_anew_is_read_anew(
     apache_kafka: str, admin: AdminClient, name: str, create: CreateTopic, call_back: CallBack
 ) -> None:
-    """Who awaits gets the callback that stands on the new one, who listens hears of the loss."""
     await call_back(name, *(f"old-{number}" for number in range(5)))
     async with connect(NO_SERVICE, apache_kafka, timeout_seconds=HANG_SECONDS) as client:
         position = await client.find_position(name)
@@ -120,7 +118,6 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
 
 
 async def test_what_is_no_record_is_passed(program: ComparisonClient, name: str, apache_kafka: str) -> None:
-    """The marker at the end of a transaction has an offset, and is waited for by nobody."""
     before = await program.find_position(name)
     producer = AIOKafkaProducer(bootstrap_servers=apache_kafka, transactional_id=uuid4().hex)
     async with producer, producer.transaction():

@@ -20,7 +20,6 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def read_blocks(page: Path) -> list[Any]:
-    """The code of each fenced block of Python, which may await at its top; errors name lines of the page."""
     text = page.read_text()
     return [
         compile(
@@ -34,7 +33,6 @@ def read_blocks(page: Path) -> list[Any]:
 
 
 async def run(blocks: list[Any], names: dict[str, Any]) -> None:
-    """One after the other; what one defines the next ones know."""
     for block in blocks:
         result = eval(block, names)
         if inspect.isawaitable(result):
@@ -53,7 +51,6 @@ async def shell(up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("shell")
 async def test_the_page_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """From top to bottom; the last example serves a request too."""
     blocks = read_blocks(PAGE)
     names: dict[str, Any] = {}
     await run(blocks, names)
@@ -74,14 +71,12 @@ async def test_the_page_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 @pytest.mark.usefixtures("shell")
 async def test_the_three_lines_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """With two essays at hand."""
     (block,) = read_blocks(README)
     await run([block], {"essay_a": "The first essay.", "essay_b": "The second essay."})
     assert capsys.readouterr().out.startswith("essay_")
 
 
 async def test_an_example_that_is_wrong_fails(tmp_path: Path) -> None:
-    """A page is not only read."""
     page = tmp_path / "page.md"
     page.write_text(
         "Text\n\n```python\nx = 1\n```\n\n```python\nimport asyncio\nawait asyncio.sleep(0)\nx / 0\n```\n"

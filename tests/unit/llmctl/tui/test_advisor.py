@@ -23,23 +23,19 @@ CALM = Reading(
 
 
 def give_advice(growth: float | None = None, **changes: Any) -> list[Advice]:
-    """What is said where these things differ from a calm service."""
     return list(advise(replace(CALM, **changes), growth))
 
 
 @pytest.mark.parametrize("growth", [None, 0.0, 0.5, -20.0])
 def test_nothing_is_said_when_all_is_well(growth: float | None) -> None:
-    """A queue that shrinks or stands needs no advice."""
     assert give_advice(growth) == []
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
-    """Figures without a broker, a capacity or percentiles, as `/metrics` tells them, raise no alarm."""
     assert list(advise(Reading(at=1.0, source="metrics", phase="ready", queue_depth=5000), 50.0)) == []
 
 
 def test_a_broker_that_is_away() -> None:
-    """How many callbacks wait is said, and that none is lost."""
     (advice,) = give_advice(broker="down", outbox_depth=40)
     assert (advice.level, advice.cause) == (Level.BAD, "Kafka is away, 40 callbacks wait")
     assert "KAFKA_BOOTSTRAP_SERVERS" in advice.knob
@@ -47,7 +43,6 @@ def test_a_broker_that_is_away() -> None:
 
 
 def test_a_slow_broker() -> None:
-    """A broker that is away is not called slow too."""
     slow = {"publish": LatencyReading(p99=0.75)}
     (advice,) = give_advice(latency=slow)
     assert (advice.level, advice.cause) == (Level.WARNING, "Kafka takes 0.8 s for a callback (p99)")
@@ -58,7 +53,6 @@ def test_a_slow_broker() -> None:
 
 
 def test_parked_callbacks() -> None:
-    """The command that says why is named."""
     (advice,) = give_advice(parked=2)
     assert (advice.level, advice.cause) == (Level.BAD, "2 callbacks were refused by Kafka for good")
     assert "llmctl undelivered list" in advice.knob
@@ -75,14 +69,12 @@ def test_parked_callbacks() -> None:
     ],
 )
 def test_an_open_circuit(error: str, cause: str, knob: str) -> None:
-    """What to turn depends on what the vendor's last error was."""
     (advice,) = give_advice(providers=(ProviderReading("openai", circuit="open", last_error=error),))
     assert (advice.level, advice.cause) == (Level.BAD, f"openai: circuit open{cause}, its requests wait")
     assert knob in advice.knob
 
 
 def test_a_held_provider() -> None:
-    """Until when and why is said where that is known."""
     held = ProviderReading("openai", held=True, held_until=1767323045.0, hold_reason="budget")
     (advice,) = give_advice(providers=(held, ProviderReading("google")))
     assert advice.level is Level.WARNING
@@ -101,7 +93,6 @@ def test_a_held_provider() -> None:
     ],
 )
 def test_a_queue_that_fills(depth: int, said: list[tuple[Level, str]]) -> None:
-    """Nearly full is a warning, full is bad."""
     advice = give_advice(queue_depth=depth)
     assert [(each.level, each.cause) for each in advice] == said
 
@@ -118,7 +109,6 @@ def test_a_growing_queue_behind_a_provider_at_its_limit() -> None:
 
 
 def test_a_growing_queue_that_no_provider_holds_up() -> None:
-    """How long it takes until it is full is said; not where it is nearly full, which is said already."""
     (advice,) = give_advice(3.0, queue_depth=100)
     assert advice.cause == "the queue grows by 3/s and is full in 5 min"
     assert [each.cause for each in give_advice(3.0, queue_depth=900)] == ["the queue is 90% full"]
@@ -126,7 +116,6 @@ def test_a_growing_queue_that_no_provider_holds_up() -> None:
 
 
 def test_a_service_that_drains() -> None:
-    """What is under way is said, and what takes it back."""
     (advice,) = give_advice(phase="draining", drain=DrainReading("draining", remaining=9))
     assert (advice.level, advice.cause) == (Level.WARNING, "the service drains, 9 calls are under way")
     assert "llmctl drain --resume" in advice.knob

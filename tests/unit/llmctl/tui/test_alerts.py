@@ -10,12 +10,10 @@ NAMED = {"delivery": "delivery:max"}
 
 
 def make_alert(text: str = "queue.depth > 100 for 20s") -> Alert:
-    """An alert that nothing was read for yet."""
     return Alert(parse_alert(text))
 
 
 def test_a_condition_is_pending_until_it_lasted() -> None:
-    """Only after the time named does it fire, and it says so once."""
     alert = make_alert()
     assert alert.update(101.0, 10.0) is None
     assert (alert.state, alert.since) == (AlertState.PENDING, 10.0)
@@ -28,7 +26,6 @@ def test_a_condition_is_pending_until_it_lasted() -> None:
 
 
 def test_a_condition_without_a_time_fires_at_once() -> None:
-    """Nothing is waited for that nobody asked for."""
     alert = make_alert("queue.depth > 100")
     assert alert.update(100.0, 9.0) is None
     event = alert.update(101.0, 10.0)
@@ -37,7 +34,6 @@ def test_a_condition_without_a_time_fires_at_once() -> None:
 
 
 def test_a_break_begins_the_waiting_anew() -> None:
-    """A condition has to last without one."""
     alert = make_alert()
     alert.update(101.0, 10.0)
     alert.update(100.0, 20.0)
@@ -48,7 +44,6 @@ def test_a_break_begins_the_waiting_anew() -> None:
 
 
 def test_it_is_over_only_when_that_lasted() -> None:
-    """A value that falls below the bound for a moment does not end it."""
     alert = make_alert("queue.depth > 100")
     alert.update(101.0, 10.0)
     assert alert.update(99.0, 11.0) is None
@@ -72,7 +67,6 @@ def test_it_can_fire_again() -> None:
 
 
 def test_what_cannot_be_read_changes_nothing() -> None:
-    """An unknown value neither fires nor clears, and the last one stays to be seen."""
     alert = make_alert("queue.depth > 100")
     assert alert.update(None, 10.0) is None
     assert (alert.state, alert.value) == (AlertState.OK, None)
@@ -82,7 +76,6 @@ def test_what_cannot_be_read_changes_nothing() -> None:
 
 
 def test_the_newest_that_fires_is_first() -> None:
-    """Those that only threaten are not among them."""
     alerts = [
         make_alert("queue.depth > 1"),
         make_alert("queue.depth > 2"),
@@ -95,14 +88,12 @@ def test_the_newest_that_fires_is_first() -> None:
 
 @pytest.mark.parametrize("metric", MEASURED)
 def test_every_measured_metric_can_be_watched(metric: str) -> None:
-    """Each of them is a metric of the thresholds' language."""
     unit = {"error_rate": "1%", "rate.accepted": "5/s"}.get(metric, "5" if "." in metric else "5s")
     assert parse_alert(f"{NAMED.get(metric, metric)} > {unit}").metric == metric
 
 
 @pytest.mark.parametrize("aggregate", ["p50", "p90", "p99", "max"])
 def test_what_the_service_tells_of_a_latency_can_be_watched(aggregate: str) -> None:
-    """Percentiles and the maximum, in the order in which they are written."""
     assert str(parse_alert(f"e2e:{aggregate} > 5s for 20s")) == f"e2e:{aggregate} > 5s for 20s"
     assert str(parse_alert("publish:rate < 2/s")) == "publish:rate < 2/s"
 
@@ -111,7 +102,6 @@ def test_what_the_service_tells_of_a_latency_can_be_watched(aggregate: str) -> N
     "text", ["goodput < 98%", "cpu_per_request > 2ms", "e2e_corrected > 2s", "ledger.missing > 0"]
 )
 def test_what_only_a_referee_knows_is_refused(text: str) -> None:
-    """The sentence names the metric and what can be watched instead."""
     with pytest.raises(ValueError, match="known to a load run's referee alone") as refusal:
         parse_alert(text)
     said = str(refusal.value)
@@ -121,7 +111,6 @@ def test_what_only_a_referee_knows_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("aggregate", ["p999", "mean"])
 def test_what_the_service_does_not_tell_is_refused(aggregate: str) -> None:
-    """The sentence names what it does tell."""
     with pytest.raises(ValueError) as refusal:
         parse_alert(f"e2e:{aggregate} > 5s")
     assert str(refusal.value) == (
@@ -130,6 +119,5 @@ def test_what_the_service_does_not_tell_is_refused(aggregate: str) -> None:
 
 
 def test_what_is_no_condition_is_refused_as_a_threshold_is() -> None:
-    """The language is one."""
     with pytest.raises(ValueError, match="is no threshold"):
         parse_alert("queue is long")

@@ -12,7 +12,6 @@ BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, math.inf)
 
 
 def count_buckets(values: list[float], bounds: tuple[float, ...] = BOUNDS) -> dict[str, float]:
-    """A histogram of the values as the service tells it: cumulative, by upper bounds."""
     return {
         "+Inf" if bound == math.inf else f"{bound:g}": sum(value <= bound for value in values)
         for bound in bounds
@@ -34,14 +33,12 @@ def test_a_counter_grows_by_the_differences() -> None:
 
 
 def test_a_restart_counts_from_zero() -> None:
-    """After a restart all that is counted is new, and nothing becomes negative."""
     counter = Counter()
     assert [counter.advance(value) for value in (10.0, 15.0, 4.0, 6.0)] == [0.0, 5.0, 4.0, 2.0]
     assert counter.grown == 11.0
 
 
 def test_percentiles_of_a_known_distribution() -> None:
-    """A value is placed in its bucket in proportion."""
     window = BucketWindow(60)
     window.take(0, count_buckets([]))
     # 100 values evenly from 0 to 1: 10 up to 0.1, 20 up to 0.2, 50 up to 0.5, all up to 1.
@@ -66,7 +63,6 @@ def test_only_the_window_counts() -> None:
 
 
 def test_readings_older_than_is_kept_are_forgotten() -> None:
-    """A window longer than what is kept begins with the oldest reading that is left."""
     window = BucketWindow(10)
     for second in range(0, 40, 5):
         window.take(second, count_buckets([0.3] * second))
@@ -94,7 +90,6 @@ def test_a_restart_in_the_window_loses_nothing() -> None:
 
 
 def test_a_restart_is_one_for_all_buckets() -> None:
-    """Where one bucket has caught up with what it was, its values are new all the same."""
     window = BucketWindow(60)
     window.take(0, count_buckets([]))
     window.take(10, count_buckets([0.05] * 2 + [1.5] * 8))
@@ -116,7 +111,6 @@ def test_other_bounds_begin_anew() -> None:
 
 
 def test_beyond_the_last_bound_only_that_is_known() -> None:
-    """A value in the bucket without an end is told as its lower bound."""
     window = BucketWindow(60)
     window.take(0, count_buckets([]))
     window.take(10, count_buckets([0.3] + [70.0] * 9))
@@ -124,7 +118,6 @@ def test_beyond_the_last_bound_only_that_is_known() -> None:
 
 
 def test_an_empty_window_has_no_percentile() -> None:
-    """Without a reading, with one alone, and where nothing came, none is made up."""
     window = BucketWindow(60)
     assert window.percentile(0.5, 10, 60) is None
     assert window.count(10, 60) == 0.0
@@ -137,7 +130,6 @@ def test_an_empty_window_has_no_percentile() -> None:
 
 
 def find_bucket(value: float) -> int:
-    """The number of the bucket that a value falls into."""
     return next(place for place, bound in enumerate(BOUNDS) if value <= bound)
 
 

@@ -26,7 +26,6 @@ ROW = CallbackRow(
 
 
 def tell(row: CallbackRow) -> list[tuple[str, float, float]]:
-    """The parts with their begin and end."""
     return [(span.name, span.begin, span.end) for span in read_timeline(row)]
 
 
@@ -44,36 +43,19 @@ def test_every_part_of_the_way_is_told() -> None:
 
 
 def test_attempts_are_coloured_by_their_outcome() -> None:
-    """What failed stands out."""
     spans = read_timeline(ROW)
     assert (spans[1].colour, spans[3].colour) == (BAD, GOOD)
 
 
 @pytest.mark.parametrize("attempts", [(), ROW.attempts[:1], ROW.attempts])
 def test_nothing_is_left_out(attempts: tuple[AttemptRow, ...]) -> None:
-    """The parts are one after the other, from acceptance until it is read here."""
     spans = read_timeline(replace(ROW, attempts=attempts))
     assert (spans[0].begin, spans[-1].end) == (0.0, 6.0)
     assert all(before.end == after.begin for before, after in pairwise(spans))
 
 
-def test_a_request_that_was_never_asked_only_waited() -> None:
-    """It expired or was cancelled, or the service's version does not tell its attempts."""
-    assert tell(replace(ROW, attempts=())) == [
-        ("queued", 0.0, 5.0),
-        ("handed to Kafka", 5.0, 5.5),
-        ("read here", 5.5, 6.0),
-    ]
-
-
-def test_without_the_moment_of_the_outcome_it_is_that_of_the_record() -> None:
-    """Nothing is made up in between."""
-    assert tell(replace(ROW, completed_at=None))[-2:] == [
-        ("handed to Kafka", 5.5, 5.5),
-        ("read here", 5.5, 6.0),
-    ]
-
-
-def test_an_invalid_record_has_no_way() -> None:
-    """Nothing is known of when it was accepted."""
-    assert tell(replace(ROW, accepted_at=None)) == []
+def test_parts_that_did_not_happen_are_missing() -> None:
+    handed, read = ("handed to Kafka", 5.0, 5.5), ("read here", 5.5, 6.0)
+    assert tell(replace(ROW, attempts=())) == [("queued", 0.0, 5.0), handed, read]
+    assert tell(replace(ROW, completed_at=None))[-2:] == [("handed to Kafka", 5.5, 5.5), read]
+    assert tell(replace(ROW, accepted_at=None)) == []  # an invalid record

@@ -12,22 +12,18 @@ GAP = math.nan
 
 
 def draw(canvas: Canvas) -> list[str]:
-    """The canvas as text."""
     return ["".join(cell.character for cell in line) for line in canvas.lines()]
 
 
 def test_a_sparkline_is_on_a_scale_from_zero() -> None:
-    """The highest is full, nothing is the lowest bar, and a gap is a gap."""
     assert spark([0.0, 1.0, GAP, 4.0, 8.0], 5) == "▁▂ ▅█"
 
 
 def test_a_sparkline_can_be_given_its_scale() -> None:
-    """What is beyond it is full, and what is below zero is lowest."""
     assert spark([1.0, 8.0, 99.0, -5.0], 4, 16.0) == "▁▅█▁"
 
 
 def test_the_newest_is_at_the_right() -> None:
-    """Few values leave the left empty, many leave the peak in its place."""
     assert spark([1.0], 4) == "   █"
     assert spark([0.0, 0.0, 9.0, 0.0, 0.0, 0.0], 3) == "▁█▁"
     assert spark([0.0, 0.0], 2) == "▁▁"
@@ -36,19 +32,16 @@ def test_the_newest_is_at_the_right() -> None:
 
 @given(st.lists(st.one_of(st.just(GAP), st.floats(-1e9, 1e9)), max_size=50), st.integers(0, 20))
 def test_a_sparkline_is_as_wide_as_its_place(values: list[float], width: int) -> None:
-    """Whatever is drawn."""
     assert len(spark(values, width)) == width
 
 
 def test_a_line_joins_its_values() -> None:
-    """Two dots a cell's width and four in its height; a steep rise is drawn through."""
     canvas = Canvas(1, 1)
     canvas.draw([0.0, 3.0], 3.0, 0, SOLID)
     assert draw(canvas) == [chr(0x2800 + 0x40 + 0x08 + 0x10 + 0x20 + 0x80)]
 
 
 def test_a_line_has_its_height() -> None:
-    """The top is the upper edge, zero the lower one, and what is beyond stays within."""
     canvas = Canvas(2, 2)
     canvas.draw([10.0, 10.0, 99.0, 10.0], 10.0, 0, SOLID)
     assert draw(canvas) == [chr(0x2800 + 0x01 + 0x08) * 2, "  "]
@@ -58,21 +51,18 @@ def test_a_line_has_its_height() -> None:
 
 
 def test_a_gap_breaks_the_line() -> None:
-    """Nothing is drawn in it, nor through it."""
     canvas = Canvas(2, 1)
     canvas.draw([0.0, GAP, GAP, 3.0], 3.0, 0, SOLID)
     assert draw(canvas) == [chr(0x2800 + 0x40) + chr(0x2800 + 0x08)]
 
 
 def test_a_dotted_line_leaves_every_other_dot_out() -> None:
-    """So it is told apart without colour."""
     canvas = Canvas(2, 1)
     canvas.draw([0.0] * 4, 1.0, 0, DOTTED)
     assert draw(canvas) == [chr(0x2800 + 0x40) * 2]
 
 
 def test_a_cell_knows_whose_line_is_in_it() -> None:
-    """The last that was drawn there; an empty one is nobody's."""
     canvas = Canvas(2, 2)
     canvas.draw([10.0] * 4, 10.0, 0, SOLID)
     canvas.draw([GAP, GAP, 10.0, 10.0], 10.0, 1, SOLID)
@@ -82,7 +72,6 @@ def test_a_cell_knows_whose_line_is_in_it() -> None:
 
 
 def test_a_scale_without_height_draws_along_the_ground() -> None:
-    """A top of zero divides nothing."""
     canvas = Canvas(1, 1)
     canvas.draw([0.0, 5.0], 0.0, 0, SOLID)
     assert draw(canvas) == [chr(0x2800 + 0x40 + 0x80)]
@@ -102,21 +91,17 @@ def test_a_scale_without_height_draws_along_the_ground() -> None:
     ],
 )
 def test_scales_end_with_round_numbers(highest: float, scale: float) -> None:
-    """The least of them that is high enough."""
     assert find_scale(highest) == pytest.approx(scale)
 
 
 @given(st.floats(1e-9, 1e15))
 def test_a_scale_is_high_enough_and_no_higher_than_it_must(highest: float) -> None:
-    """A line fills at least two thirds of its chart's height."""
     scale = find_scale(highest)
     assert highest * (1 - 1e-8) <= scale <= highest * 1.5
 
 
 @pytest.mark.parametrize(
-    ("share", "drawn"),
-    [(0.0, "░░░░"), (0.5, "██░░"), (1.0, "████"), (-1.0, "░░░░"), (7.0, "████")],
+    ("share", "drawn"), [(0.0, "░░░░"), (0.5, "██░░"), (1.0, "████"), (-1.0, "░░░░"), (7.0, "████")]
 )
 def test_a_bar_is_as_full_as_its_share(share: float, drawn: str) -> None:
-    """And never longer than its place."""
     assert bar(share, 4) == drawn

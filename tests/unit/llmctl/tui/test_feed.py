@@ -9,7 +9,6 @@ from llmctl.tui.model.rows import CallbackRow
 
 
 def make_row(number: int, status: str = "success", event: str | None = None) -> CallbackRow:
-    """A row with a number of its own."""
     return CallbackRow(
         at=float(number),
         topic="t",
@@ -22,12 +21,10 @@ def make_row(number: int, status: str = "success", event: str | None = None) -> 
 
 
 def offsets(rows: list[CallbackRow]) -> list[int]:
-    """Which rows these are."""
     return [row.offset for row in rows]
 
 
 def test_the_ring_keeps_the_newest() -> None:
-    """What falls out of it is still counted."""
     feed = CallbackFeed(3)
     feed.take(make_row(number) for number in range(5))
     assert offsets(feed.shown()) == [2, 3, 4]
@@ -50,7 +47,6 @@ def test_a_filter_holds_for_what_is_there_and_what_comes() -> None:
 
 
 def test_what_passes_a_filter_is_bound_as_well() -> None:
-    """A filter does not make a feed longer."""
     feed = CallbackFeed(3)
     feed.set_filter("status:success", parse_filter("status:success"))
     feed.take(make_row(number) for number in range(9))
@@ -58,7 +54,6 @@ def test_what_passes_a_filter_is_bound_as_well() -> None:
 
 
 def test_rows_that_pass_outlive_those_that_do_not() -> None:
-    """A rare error stays to be seen while successes rush by."""
     feed = CallbackFeed(3)
     feed.set_filter("status:error", parse_filter("status:error"))
     feed.take([make_row(0, "error"), *(make_row(number) for number in range(1, 9))])
@@ -66,7 +61,6 @@ def test_rows_that_pass_outlive_those_that_do_not() -> None:
 
 
 def test_copies_of_an_event_are_duplicates() -> None:
-    """They are shown as they came, and counted each time."""
     feed = CallbackFeed(10)
     feed.take(
         [make_row(0, event="a"), make_row(1, event="b"), make_row(2, event="a"), make_row(3, event="a")]
@@ -76,14 +70,12 @@ def test_copies_of_an_event_are_duplicates() -> None:
 
 
 def test_invalid_records_are_no_duplicates() -> None:
-    """None of them has an identity, so none is a copy of another."""
     feed = CallbackFeed(10)
     feed.take([make_row(0, "invalid", ""), make_row(1, "invalid", "")])
     assert (feed.duplicates, feed.invalid, feed.total) == (0, 2, 2)
 
 
 def test_what_is_remembered_of_events_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of one long ago is not known as such, one of those remembered is."""
     monkeypatch.setattr(feed_module, "REMEMBERED_EVENTS", 3)
     feed = CallbackFeed(10)
     feed.take(make_row(number) for number in range(4))

@@ -85,7 +85,6 @@ something_else_bucket{le="+Inf"} 5
 
 
 def test_totals_are_added_over_their_labels() -> None:
-    """Topics, codes and states make one total each; a state that is no outcome is none."""
     assert translate_metrics(EXPOSITION)["totals"] == {
         "accepted": 120,
         "rejected": 6,
@@ -97,7 +96,6 @@ def test_totals_are_added_over_their_labels() -> None:
 
 
 def test_gauges_have_their_places() -> None:
-    """As in the snapshot."""
     document = translate_metrics(EXPOSITION)
     assert document["queue"] == {"depth": 18, "oldest_age_seconds": 2.5}
     assert (document["in_flight"], document["outbox"]) == (6, {"depth": 2})
@@ -105,14 +103,12 @@ def test_gauges_have_their_places() -> None:
 
 @pytest.mark.parametrize(("phase", "accepting"), [("ready", True), ("starting", False), ("draining", False)])
 def test_the_phase_is_the_one_that_is_set(phase: str, accepting: bool) -> None:
-    """Only a service that is ready accepts."""
     others = EXPOSITION.replace('phase="ready"} 1', 'phase="ready"} 0')
     document = translate_metrics(others.replace(f'phase="{phase}"}} 0', f'phase="{phase}"}} 1'))
     assert (document["phase"], document["accepting"]) == (phase, accepting)
 
 
 def test_histograms_are_added_and_named_as_in_the_snapshot() -> None:
-    """Over providers and over first and repeated sends, with the snapshot's bounds; others are left out."""
     assert translate_metrics(EXPOSITION)["latency"] == {
         "accept": {"buckets": {"0.005": 100, "1": 118, "+Inf": 120}},
         "queue_wait": {"buckets": {"0.01": 30, "+Inf": 40}},
@@ -123,7 +119,6 @@ def test_histograms_are_added_and_named_as_in_the_snapshot() -> None:
 
 
 def test_providers_have_circuits_and_calls() -> None:
-    """Every outcome but success is an error; a circuit that is not known is called that."""
     providers = {each["name"]: each for each in translate_metrics(EXPOSITION)["providers"]}
     assert providers == {
         "openai": {"name": "openai", "circuit": "open", "calls": 65, "errors": 5},
@@ -134,14 +129,12 @@ def test_providers_have_circuits_and_calls() -> None:
 
 
 def test_a_monitor_reads_it_as_a_snapshot() -> None:
-    """What metrics do not tell is unknown, and nothing is refused."""
     reading = read_figures(1.0, "metrics", translate_metrics(EXPOSITION))
     assert (reading.phase, reading.queue_depth, reading.outstanding) == ("ready", 18, 26)
     assert (reading.broker, reading.queue_capacity, reading.latency["accept"].p99) == ("unknown", None, None)
 
 
 def test_a_service_that_has_just_started_tells_little() -> None:
-    """One figure is enough to know it by, and all that is not there yet is zero or unknown."""
     document = translate_metrics("llm_queue_depth 0\n")
     assert (document["phase"], document["accepting"], document["in_flight"]) == ("unknown", False, 0)
     assert set(document["totals"].values()) == {0}
@@ -159,6 +152,5 @@ def test_a_service_that_has_just_started_tells_little() -> None:
     ],
 )
 def test_what_is_no_exposition_of_the_service_is_refused(text: str) -> None:
-    """Another program's metrics, and what is none at all."""
     with pytest.raises(ValueError):
         translate_metrics(text)

@@ -27,23 +27,19 @@ from llmctl.tui.widgets.rows import Column, fit, fit_columns
     ],
 )
 def test_a_text_is_padded_or_shortened(text: str, width: int, right: bool, shown: str) -> None:
-    """What is left out is marked, and a wide character is never cut in half."""
     assert fit(text, width, right=right) == shown
 
 
 @given(st.text(max_size=40), st.integers(0, 30), st.booleans())
 def test_it_is_exactly_as_wide_as_it_should_be(text: str, width: int, right: bool) -> None:
-    """Whatever foreign text says, once it is harmless."""
     assert cell_len(fit(safe_line(text), width, right=right)) == width
 
 
 def make_column(width: int, rank: int = 0, grows: int = 0) -> Column[str]:
-    """A column that says its row."""
     return Column("title", width, lambda row: row, rank=rank, grows=grows)
 
 
 def test_columns_of_a_higher_rank_go_first() -> None:
-    """Where space is short; of equal ones the last, and those of rank 0 stay whatever happens."""
     columns = [make_column(10), make_column(10, 2), make_column(10, 1), make_column(10, 2)]
     assert [place for place, _ in fit_columns(columns, 43)] == [0, 1, 2, 3]
     assert [place for place, _ in fit_columns(columns, 42)] == [0, 1, 2]

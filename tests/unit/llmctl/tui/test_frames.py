@@ -44,18 +44,15 @@ FRAMES: tuple[Frame, ...] = (
 
 
 def through_json(packed: Packed) -> Packed:
-    """As it comes out of a file."""
     return Packed(packed.at, packed.kind, json.loads(json.dumps(packed.body)))
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_a_frame_comes_back_as_it_was(frame: Frame) -> None:
-    """Of every kind, with its moment."""
     assert unpack(through_json(pack(frame, with_payloads=True))) == frame
 
 
 def test_what_a_callback_says_is_left_out() -> None:
-    """Unless it was asked for."""
     text = json.dumps(pack(Callbacks(2.5, (ROW,)), with_payloads=False).body)
     assert "better" not in text
     assert '"k"' not in text
@@ -81,7 +78,6 @@ def test_what_a_callback_says_is_left_out() -> None:
     ],
 )
 def test_a_damaged_body_is_refused(kind: str, body: Any) -> None:
-    """The sentence names the kind."""
     with pytest.raises(ValueError, match=rf"^a {kind} frame is damaged: \w+$"):
         unpack(Packed(1.0, kind, body))
 

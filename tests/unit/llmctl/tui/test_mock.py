@@ -18,13 +18,11 @@ STEPS = 400
 
 
 def play(seed: int, steps: int = STEPS) -> list[tuple[Frame, ...]]:
-    """The frames of so many steps."""
     service = MockService(seed)
     return [service.step(BEGIN + step * STEP_SECONDS, step * STEP_SECONDS) for step in range(steps)]
 
 
 def read_all(frames: list[tuple[Frame, ...]]) -> list[Reading]:
-    """The figures as a monitor reads them."""
     return [
         read_figures(frame.at, frame.source, frame.document)
         for step in frames
@@ -34,13 +32,11 @@ def read_all(frames: list[tuple[Frame, ...]]) -> list[Reading]:
 
 
 def test_the_same_seed_is_the_same_service() -> None:
-    """What one person sees, another can see too; another seed is another service."""
     assert play(1, 50) == play(1, 50)
     assert play(1, 50) != play(2, 50)
 
 
 def test_nothing_is_lost() -> None:
-    """What was accepted is published or waits in the queue, and each outcome is one or the other."""
     for reading in read_all(play(1)):
         totals = reading.totals
         assert totals["accepted"] == totals["published"] + reading.queue_depth
@@ -48,7 +44,6 @@ def test_nothing_is_lost() -> None:
 
 
 def test_callbacks_are_those_that_were_counted() -> None:
-    """Each step's rows are what the totals rose by, with their errors."""
     frames = play(1)
     published = failed = 0
     for step, reading in zip(frames, read_all(frames), strict=True):
@@ -62,7 +57,6 @@ def test_callbacks_are_those_that_were_counted() -> None:
 
 
 def test_histograms_only_grow() -> None:
-    """They are cumulative, over their bounds and over time."""
     readings = read_all(play(1, 60))
     for before, now in pairwise(readings):
         for name, latency in now.latency.items():
@@ -75,7 +69,6 @@ def test_histograms_only_grow() -> None:
 
 
 def test_topics_agree_with_the_figures() -> None:
-    """A topic ends where its callbacks do."""
     frames = play(1, 60)
     for step, reading in zip(frames, read_all(frames), strict=True):
         document = next(frame.document for frame in step if isinstance(frame, TopicFigures))
@@ -84,7 +77,6 @@ def test_topics_agree_with_the_figures() -> None:
 
 
 def test_an_outage_comes_and_goes() -> None:
-    """One provider is away for a time, takes no calls then, and the queue grows and empties."""
     frames = play(1)
     readings = read_all(frames)
     circuits = [{each.name: each.circuit for each in reading.providers}["google"] for reading in readings]
@@ -98,7 +90,6 @@ def test_an_outage_comes_and_goes() -> None:
 
 
 def test_a_store_takes_all_of_it() -> None:
-    """Its rows are no duplicates, it ends up with figures of each kind, and it can be recorded."""
     store = Store()
     for step in play(1, 60):
         for frame in step:
@@ -120,17 +111,14 @@ class Recent:
         self.frames: list[Frame] = []
 
     def now(self) -> float:
-        """Its time."""
         self.looks += 1
         return BEGIN + self.looks * STEP_SECONDS
 
     def take(self, frame: Frame) -> None:
-        """Keeps it."""
         self.frames.append(frame)
 
 
 async def test_it_feeds_a_sink_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the moments of the monitor's clock."""
     monkeypatch.setattr("llmctl.tui.feeds.mock.STEP_SECONDS", 0.001)
     both = Recent()
     running = asyncio.create_task(MockFeed(both, 1).run(both))

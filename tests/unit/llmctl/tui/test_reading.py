@@ -94,12 +94,10 @@ def test_every_part_is_read() -> None:
 
 
 def test_outstanding_is_where_requests_are() -> None:
-    """Queue, calls and outbox are added; totals have no part in it."""
     assert read_figures(50.0, "stream", WHOLE).outstanding == 7 + 5 + 3
 
 
 def test_the_phase_alone_is_a_snapshot() -> None:
-    """Everything else may be missing, as in figures read from `/metrics` or of an older version."""
     reading = read_figures(50.0, "metrics", {"phase": "ready"})
     assert (reading.broker, reading.queue_capacity, reading.outstanding) == ("unknown", None, 0)
     assert (reading.service_time, reading.providers, reading.latency) == (None, (), {})
@@ -108,19 +106,16 @@ def test_the_phase_alone_is_a_snapshot() -> None:
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name != "phase"])
 def test_any_part_may_be_missing(name: str) -> None:
-    """No other part becomes unreadable by it."""
     rest = {key: value for key, value in WHOLE.items() if key != name}
     assert read_figures(50.0, "stream", rest).phase == "draining"
 
 
 @pytest.mark.parametrize("name", ["queue", "outbox", "totals", "rates", "latency", "drain"])
 def test_a_part_may_be_null(name: str) -> None:
-    """Null is the same as missing."""
     assert read_figures(50.0, "stream", {**WHOLE, name: None}).phase == "draining"
 
 
 def test_a_hold_is_known_by_its_end() -> None:
-    """A version that does not say `held` says until when."""
     told = {"name": "google", "held_until": "2026-01-02T03:04:05Z"}
     (provider,) = read_figures(50.0, "stream", {"phase": "ready", "providers": [told]}).providers
     assert provider.held
@@ -161,6 +156,5 @@ def test_a_hold_is_known_by_its_end() -> None:
     ids=repr,
 )
 def test_odd_documents_are_refused(odd: Any) -> None:
-    """Whatever answers in the service's place, a ValueError says that it is no snapshot."""
     with pytest.raises(ValueError, match=r"^what came is no snapshot of the service \(\w+\)$"):
         read_figures(50.0, "stream", odd)

@@ -10,15 +10,7 @@ import pytest
 
 from llmctl.exits import Failed, UsageProblem
 from llmctl.tui.feeds.recording import Recorder, Recording
-from llmctl.tui.model.frames import (
-    Bookmark,
-    Callbacks,
-    Figures,
-    Frame,
-    RunFigures,
-    SourceState,
-    TopicFigures,
-)
+from llmctl.tui.model.frames import Bookmark, Callbacks, Figures, Frame, RunFigures, SourceState, TopicFigures
 from llmctl.tui.model.rows import CallbackRow
 from tests.waiting import until
 
@@ -54,25 +46,21 @@ class Gathered:
         self.frames: list[Frame] = []
 
     def take(self, frame: Frame) -> None:
-        """Keeps it."""
         self.frames.append(frame)
 
 
 def record(path: Path, frames: tuple[Frame, ...] = FRAMES, *, with_payloads: bool = True) -> None:
-    """Writes a whole recording."""
     with Recorder(path, with_payloads=with_payloads) as recorder:
         for frame in frames:
             recorder.take(frame)
 
 
 def read(path: Path, after: int = 0, until: float | None = None) -> list[Frame]:
-    """All that can be read of one."""
     with contextlib.closing(Recording(path)) as recording:
         return [frame for _, frame in recording.read(after, until)]
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    """Every kind of frame, in its order, and the moments of the first and the last."""
     path = tmp_path / "a.llmrec"
     record(path)
     assert read(path) == list(FRAMES)
@@ -81,13 +69,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_closed_recording_is_one_file(tmp_path: Path) -> None:
-    """It can be copied and sent as it is."""
     record(tmp_path / "a.llmrec")
     assert [each.name for each in tmp_path.iterdir() if each.suffix != ".toml"] == ["a.llmrec"]
 
 
 def test_a_part_can_be_read(tmp_path: Path) -> None:
-    """From after a number on, and up to a moment."""
     path = tmp_path / "a.llmrec"
     record(path)
     assert read(path, after=4) == list(FRAMES[4:])
@@ -96,7 +82,6 @@ def test_a_part_can_be_read(tmp_path: Path) -> None:
 
 
 def test_frames_are_passed_on(tmp_path: Path) -> None:
-    """The screen sees them as they came, payloads included, whatever is written."""
     sink = Gathered()
     with Recorder(tmp_path / "a.llmrec", then=sink) as recorder:
         recorder.take(FRAMES[1])
@@ -120,7 +105,6 @@ def test_what_the_sink_refuses_is_not_recorded(tmp_path: Path) -> None:
 
 
 def test_a_recording_is_read_while_it_grows(tmp_path: Path) -> None:
-    """A reader that is there from the beginning finds what comes, each frame once."""
     path = tmp_path / "a.llmrec"
     with Recorder(path, with_payloads=True) as recorder, contextlib.closing(Recording(path)) as recording:
         assert (list(recording.read()), recording.begin, recording.end) == ([], 0.0, 0.0)
@@ -161,14 +145,12 @@ async def test_it_is_written_while_it_runs(tmp_path: Path, monkeypatch: pytest.M
 
 
 def read_bytes(path: Path) -> bytes:
-    """Everything that is in the file: its bytes, and what its bodies are when they are unpacked."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         bodies = [zlib.decompress(body) for (body,) in database.execute("SELECT body FROM frames")]
     return b"\n".join([path.read_bytes(), *bodies])
 
 
 def test_payloads_are_absent_unless_asked_for(tmp_path: Path) -> None:
-    """Neither what a judge wrote nor an error's message nor the caller's metadata is in the file."""
     record(tmp_path / "slim.llmrec", with_payloads=False)
     slim = read_bytes(tmp_path / "slim.llmrec")
     assert b'"event_id": "e"' in slim
@@ -184,52 +166,39 @@ def test_payloads_are_absent_unless_asked_for(tmp_path: Path) -> None:
 
 
 def make_foreign_database(path: Path, statement: str) -> None:
-    """A SQLite file of another program."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute(statement)
         database.commit()
 
 
+NOT_A_RECORDING = r"foreign\.db is no recording of this program"
+
+
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE TABLE songs (title TEXT)",
-        "CREATE TABLE about (author TEXT)",
-        "CREATE TABLE about (name TEXT, value TEXT)",
-    ],
+    "table", ["songs (title TEXT)", "about (author TEXT)", "about (name TEXT, value TEXT)"]
 )
-def test_a_database_of_another_program_is_refused(tmp_path: Path, statement: str) -> None:
-    """The sentence says so, whatever its tables are called."""
+def test_a_database_of_another_program_is_refused(tmp_path: Path, table: str) -> None:
     path = tmp_path / "foreign.db"
-    make_foreign_database(path, statement)
-    with pytest.raises(UsageProblem, match=r"foreign\.db is no recording of this program"):
+    make_foreign_database(path, f"CREATE TABLE {table}")
+    with pytest.raises(UsageProblem, match=NOT_A_RECORDING):
         Recording(path)
 
 
-def test_nothing_is_written_into_a_database_of_another_program(tmp_path: Path) -> None:
-    """A name that was mistyped does no harm: the file stays as it was."""
+@pytest.mark.parametrize("is_database", [True, False])
+def test_nothing_is_written_into_a_file_of_another_program(tmp_path: Path, is_database: bool) -> None:
     path = tmp_path / "foreign.db"
-    make_foreign_database(path, "CREATE TABLE songs (title TEXT)")
+    if is_database:
+        make_foreign_database(path, "CREATE TABLE songs (title TEXT)")
+    else:
+        path.write_text("these are notes, and longer than the header of a database would be\n" * 20)
     before = path.read_bytes()
-    with pytest.raises(UsageProblem, match=r"foreign\.db is no recording of this program"):
-        Recorder(path).open()
-    assert path.read_bytes() == before
-
-
-def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    """It is neither read nor overwritten."""
-    path = tmp_path / "notes.txt"
-    path.write_text("these are notes, and longer than the header of a database would be\n" * 20)
-    before = path.read_bytes()
-    with pytest.raises(UsageProblem, match=r"notes\.txt is no recording of this program"):
-        Recording(path)
-    with pytest.raises(UsageProblem, match=r"notes\.txt is no recording of this program"):
-        Recorder(path).open()
+    for attempt in (lambda: Recording(path), lambda: Recorder(path).open()):
+        with pytest.raises(UsageProblem, match=NOT_A_RECORDING):
+            attempt()
     assert path.read_bytes() == before
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
-    """A later version's recording is neither misread nor written into."""
     path = tmp_path / "later.llmrec"
     record(path)
     make_foreign_database(path, "UPDATE about SET value = '2' WHERE name = 'format'")
@@ -239,21 +208,18 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recording_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """Reading does not make one."""
     with pytest.raises(UsageProblem, match="There is no recording"):
         Recording(tmp_path / "none.llmrec")
     assert not (tmp_path / "none.llmrec").exists()
 
 
 def test_where_nothing_can_be_written_it_fails(tmp_path: Path) -> None:
-    """A folder that is not there, and a folder in the file's place."""
     for path in (tmp_path / "nowhere" / "a.llmrec", tmp_path):
         with pytest.raises(Failed, match="cannot be opened"):
             Recorder(path).open()
 
 
 def test_a_write_that_fails_is_told(tmp_path: Path) -> None:
-    """The sentence names the file."""
     path = tmp_path / "a.llmrec"
     recorder = Recorder(path).open()
     make_foreign_database(path, "DROP TABLE frames")
@@ -273,7 +239,6 @@ def test_a_write_that_fails_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_frame_is_refused(tmp_path: Path, statement: str) -> None:
-    """The sentence names the file, whichever part of the frame it is."""
     path = tmp_path / "a.llmrec"
     record(path)
     make_foreign_database(path, statement)

@@ -23,7 +23,6 @@ class Steady:
         self.seconds = 500.0
 
     def __call__(self) -> float:
-        """Its time."""
         return self.seconds
 
 
@@ -34,12 +33,10 @@ class Gathered:
         self.frames: list[Frame] = []
 
     def take(self, frame: Frame) -> None:
-        """Keeps it."""
         self.frames.append(frame)
 
     @property
     def moments(self) -> list[float]:
-        """When the frames were."""
         return [frame.at for frame in self.frames]
 
 
@@ -66,22 +63,15 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
         yield recording
 
 
-def test_it_begins_at_the_beginning(clock: ReplayClock, steady: Steady) -> None:
-    """Whatever our time is, and goes on with it."""
-    assert clock.now() == BEGIN
-    steady.seconds += 7
-    assert clock.now() == BEGIN + 7
-
-
-def test_a_speed_is_a_factor(steady: Steady) -> None:
-    """Ten times as fast, ten seconds pass in one of ours."""
-    clock = ReplayClock(BEGIN, END, 10.0, steady)
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+def test_it_begins_at_the_beginning_and_goes_on_at_its_speed(steady: Steady, speed: float) -> None:
+    clock = ReplayClock(BEGIN, END, speed, steady)
+    assert (clock.now(), clock.speed) == (BEGIN, speed)
     steady.seconds += 2
-    assert (clock.now(), clock.speed) == (BEGIN + 20, 10.0)
+    assert clock.now() == BEGIN + 2 * speed
 
 
 def test_another_speed_holds_from_here_on(clock: ReplayClock, steady: Steady) -> None:
-    """What has passed has passed: nothing jumps."""
     steady.seconds += 10
     clock.set_speed(4.0)
     assert clock.now() == BEGIN + 10
@@ -90,7 +80,6 @@ def test_another_speed_holds_from_here_on(clock: ReplayClock, steady: Steady) ->
 
 
 def test_it_stands_while_it_is_held(clock: ReplayClock, steady: Steady) -> None:
-    """And goes on from where it stood, also where the speed was changed meanwhile."""
     steady.seconds += 10
     clock.hold(True)
     steady.seconds += 100
@@ -105,7 +94,6 @@ def test_it_stands_while_it_is_held(clock: ReplayClock, steady: Steady) -> None:
 
 
 def test_it_ends_with_the_recording(clock: ReplayClock, steady: Steady) -> None:
-    """There is nothing to show beyond; going back from there works at once."""
     steady.seconds += 1000
     assert clock.now() == END
     clock.set_speed(2.0)
@@ -116,7 +104,6 @@ def test_it_ends_with_the_recording(clock: ReplayClock, steady: Steady) -> None:
 
 @pytest.mark.parametrize(("moment", "shown"), [(1030.0, 1030.0), (0.0, BEGIN), (9999.0, END)])
 def test_it_moves_within_the_recording(clock: ReplayClock, moment: float, shown: float) -> None:
-    """A moment outside of it becomes its beginning or its end, also while it is held."""
     clock.move_to(moment)
     assert clock.now() == shown
     clock.hold(True)
@@ -125,7 +112,6 @@ def test_it_moves_within_the_recording(clock: ReplayClock, moment: float, shown:
 
 
 def test_a_sink_gets_each_frame_once(recording: Recording, clock: ReplayClock, steady: Steady) -> None:
-    """Everything up to the clock's moment that it does not have yet."""
     replay, sink = Replay(recording, clock), Gathered()
     replay.advance(sink)
     assert sink.moments == [BEGIN]
@@ -142,7 +128,6 @@ def test_a_sink_gets_each_frame_once(recording: Recording, clock: ReplayClock, s
 async def test_another_moment_begins_anew(
     recording: Recording, clock: ReplayClock, steady: Steady, moment: float
 ) -> None:
-    """Forwards and back, a fresh sink gets everything up to there, and then what follows."""
     replay = Replay(recording, clock)
     steady.seconds += 30
     replay.advance(Gathered())
@@ -156,7 +141,6 @@ async def test_another_moment_begins_anew(
 
 
 async def test_a_run_is_followed_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its frames alone, each once, also those that come later."""
     monkeypatch.setattr("llmctl.tui.feeds.replay.LOOK_EVERY_SECONDS", 0.001)
     path, sink = tmp_path / "a.llmrec", Gathered()
     with Recorder(path) as recorder:
@@ -205,6 +189,5 @@ def test_a_moment_is_a_time_of_day_or_a_time_since_the_beginning(text: str, afte
     ],
 )
 def test_what_is_no_moment_is_refused(text: str, said: str) -> None:
-    """The sentence shows how to write one."""
     with pytest.raises(ValueError, match=said):
         read_moment(text, NOON)

@@ -51,13 +51,11 @@ SLIM = CallbackRow(at=1.0, topic="t", partition=0, offset=0, written_at=1.0, sta
 
 
 def tell_envelope(record: CallbackRecord, **changes: Any) -> CallbackRecord:
-    """The same record with an envelope that says something else."""
     assert record.envelope is not None
     return replace(record, envelope=record.envelope.model_copy(update=changes))
 
 
 def test_a_success_has_the_times_of_its_way(record_of: RecordOf) -> None:
-    """What a screen and a filter need is in the row."""
     row = make_row(record_of(), 1767323047.0)
     assert (row.topic, row.partition, row.offset, row.run_id) == ("t", 2, 9, "r-1")
     assert (row.at, row.written_at, row.accepted_at) == (ACCEPTED + 2, ACCEPTED + 1.5, ACCEPTED)
@@ -74,21 +72,18 @@ def test_a_success_has_the_times_of_its_way(record_of: RecordOf) -> None:
 
 
 def test_an_error_has_its_code_and_message(record_of: RecordOf) -> None:
-    """It has no winner, and nothing that a judge wrote."""
     row = make_row(record_of(fails=True), 0.0)
     assert (row.status, row.error, row.message) == ("error", "LLM_PROVIDER_TIMEOUT", "too slow")
     assert (row.winner, row.confidence, row.justification) == ("", None, "")
 
 
 def test_an_invalid_record_has_its_place_and_its_problem(record_of: RecordOf) -> None:
-    """Nothing of it is believed."""
     row = make_row(record_of(raw=b"\x00"), 5.0)
     assert (row.status, row.message, row.partition, row.offset) == (INVALID, "no envelope", 2, 9)
     assert (row.event_id, row.accepted_at, row.e2e_seconds, row.metadata) == ("", None, None, {})
 
 
 def test_attempts_are_read_where_they_are_told(record_of: RecordOf) -> None:
-    """One that is odd is left out, and the others stay."""
     good = {
         "started_at": "2026-01-02T03:04:06Z",
         "seconds": 0.25,
@@ -117,7 +112,6 @@ def test_only_short_plain_metadata_is_kept(record_of: RecordOf) -> None:
 
 
 def test_what_is_written_is_read_back() -> None:
-    """Through JSON, and figures that are zero as well as those that are not known."""
     assert CallbackRow.read(json.loads(json.dumps(FULL.write(with_payload=True)))) == FULL
     written = SLIM.write(with_payload=True)
     assert set(written) == {"at", "topic", "partition", "offset", "written_at", "status"}
@@ -125,13 +119,11 @@ def test_what_is_written_is_read_back() -> None:
 
 
 def test_a_real_record_survives_a_recording(record_of: RecordOf) -> None:
-    """With its payload it is the same row afterwards."""
     row = make_row(record_of(), 1.0)
     assert CallbackRow.read(json.loads(json.dumps(row.write(with_payload=True)))) == row
 
 
 def test_without_payload_no_text_is_written() -> None:
-    """Justification, message and metadata are left out, and only they."""
     written = FULL.write(with_payload=False)
     for text in ("better", "too slow", "pair_id", "p-1"):
         assert text not in json.dumps(written)
@@ -139,7 +131,6 @@ def test_without_payload_no_text_is_written() -> None:
 
 
 def test_what_a_later_version_adds_is_left_out() -> None:
-    """A recording of a later version can still be read."""
     assert CallbackRow.read({**FULL.write(with_payload=True), "colour": "red"}) == FULL
 
 
@@ -147,7 +138,6 @@ def test_what_a_later_version_adds_is_left_out() -> None:
     "odd", [{}, {"at": 1.0}, {**FULL.write(with_payload=True), "attempts": [{"x": 1}]}], ids=str
 )
 def test_what_is_no_row_is_refused(odd: dict[str, Any]) -> None:
-    """Half a row is none."""
     with pytest.raises(TypeError):
         CallbackRow.read(odd)
 
@@ -166,6 +156,5 @@ def test_what_is_no_row_is_refused(odd: dict[str, Any]) -> None:
     ],
 )
 def test_a_filter_finds_a_row(where: str) -> None:
-    """By every field, and by any text in it."""
     assert parse_filter(where).matches(FULL.view())
     assert not parse_filter(where).matches(SLIM.view())

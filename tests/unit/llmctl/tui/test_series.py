@@ -10,12 +10,10 @@ from llmctl.tui.model.series import NOTHING, Ring, find_highest, find_last, thin
 
 
 def say(values: list[float]) -> list[float | None]:
-    """The values with None for NaN, which can be compared."""
     return [None if math.isnan(value) else value for value in values]
 
 
 def test_an_empty_ring_is_all_gaps() -> None:
-    """Where nothing was measured, nothing is drawn."""
     assert say(Ring(5).read(100, 3)) == [None, None, None]
 
 
@@ -38,7 +36,6 @@ def test_of_several_values_in_a_second_the_highest_stands(values: tuple[float, .
 
 @pytest.mark.parametrize("jump", [5, 6, 13, 1_000_000_000])
 def test_a_jump_longer_than_the_ring_leaves_nothing_old(jump: int) -> None:
-    """After a long silence no old value stands where a new one is due."""
     ring = Ring(5)
     for second in range(100, 105):
         ring.put(second, 1.0)
@@ -82,26 +79,22 @@ def test_a_ring_is_the_highest_of_each_second(readings: list[tuple[int, float]],
 
 
 def test_fewer_values_than_points_are_padded_in_front() -> None:
-    """The newest is always the last."""
     assert say(thin([1.0, 2.0], 4)) == [None, None, 1.0, 2.0]
     assert thin([1.0, 2.0], 2) == [1.0, 2.0]
     assert thin([1.0], 0) == []
 
 
 def test_thinning_keeps_gaps_that_are_whole() -> None:
-    """A point is a gap only where nothing of it was measured."""
     assert say(thin([NOTHING, NOTHING, NOTHING, 3.0, 5.0, 1.0], 3)) == [None, 3.0, 5.0]
 
 
 @given(st.lists(st.one_of(st.just(NOTHING), st.floats(0, 1e6)), min_size=1), st.integers(1, 30))
 def test_thinning_keeps_the_peak(values: list[float], points: int) -> None:
-    """However little room there is, the highest value is drawn."""
     thinned = thin(values, points)
     assert len(thinned) == points
     assert find_highest(thinned) == find_highest(values)
 
 
 def test_highest_and_last_leave_gaps_out() -> None:
-    """They are None where nothing was measured."""
     assert (find_highest([NOTHING, 2.0, 5.0, NOTHING]), find_last([2.0, 5.0, 3.0, NOTHING])) == (5.0, 3.0)
     assert (find_highest([NOTHING]), find_last([])) == (None, None)

@@ -18,7 +18,6 @@ BEGIN = 1_000_000.0
 
 
 def make_document(**changes: Any) -> dict[str, Any]:
-    """A snapshot of a calm service."""
     return {"phase": "ready", "accepting": True, "broker": "up", "version": "1.0", **changes}
 
 
@@ -28,7 +27,6 @@ def feed(store: Store, second: float, **changes: Any) -> None:
 
 
 def say_texts(store: Store) -> list[str]:
-    """What happened, as sentences."""
     return [event.text for event in store.events]
 
 
@@ -54,7 +52,6 @@ def test_an_empty_store_knows_nothing() -> None:
 
 
 def test_figures_become_old() -> None:
-    """Six paces of the stream without a word, and they stand for the present no more."""
     store = Store()
     feed(store, 0)
     assert store.age(BEGIN + 2) == 2
@@ -77,7 +74,6 @@ def test_gauges_are_kept_as_they_were() -> None:
 
 
 def test_totals_become_rates() -> None:
-    """What they have risen by, over the time that passed."""
     store = Store()
     feed(store, 0, totals={"accepted": 1000})
     feed(store, 1, totals={"accepted": 1030})
@@ -88,7 +84,6 @@ def test_totals_become_rates() -> None:
 
 
 def test_a_rate_that_the_service_tells_comes_first() -> None:
-    """It is finer than ours; what it does not tell is measured."""
     store = Store()
     for second in range(3):
         feed(
@@ -98,7 +93,6 @@ def test_a_rate_that_the_service_tells_comes_first() -> None:
 
 
 def test_a_restart_makes_no_rate_negative() -> None:
-    """After it the totals begin at zero, and what they say is new."""
     store = Store()
     feed(store, 0, totals={"accepted": 1000})
     feed(store, 1, totals={"accepted": 1010})
@@ -108,7 +102,6 @@ def test_a_restart_makes_no_rate_negative() -> None:
 
 
 def test_growth_is_that_of_the_last_ten_seconds() -> None:
-    """Of the queue, negative where it shrinks, unknown after a single look."""
     store = Store()
     feed(store, 0, queue={"depth": 500})
     assert store.growth() is None
@@ -121,7 +114,6 @@ def test_growth_is_that_of_the_last_ten_seconds() -> None:
 
 
 def test_growth_is_known_soon() -> None:
-    """Two looks are enough, whatever time is between them."""
     store = Store()
     feed(store, 0, queue={"depth": 10})
     feed(store, 4, queue={"depth": 30})
@@ -135,7 +127,6 @@ def feed_latency(store: Store, second: float, fast: int, slow: int, **exact: flo
 
 
 def test_percentiles_of_a_minute_are_the_services_own() -> None:
-    """They are exact; other windows come from the buckets."""
     store = Store()
     feed_latency(store, 0, 0, 0)
     feed_latency(store, 30, 100, 0, p99=0.042)
@@ -144,7 +135,6 @@ def test_percentiles_of_a_minute_are_the_services_own() -> None:
 
 
 def test_percentiles_that_the_service_does_not_tell_come_from_buckets() -> None:
-    """As with figures from `/metrics`, for any window."""
     store = Store()
     feed_latency(store, 0, 0, 0)
     feed_latency(store, 40, 100, 0)
@@ -155,7 +145,6 @@ def test_percentiles_that_the_service_does_not_tell_come_from_buckets() -> None:
 
 
 def test_percentiles_are_kept_by_the_second() -> None:
-    """For the chart of latencies."""
     store = Store()
     feed_latency(store, 0, 0, 0, p50=0.01, p99=0.5)
     assert store.series("accept:p50", BEGIN, 1) == [0.01]
@@ -163,14 +152,12 @@ def test_percentiles_are_kept_by_the_second() -> None:
 
 
 def test_what_a_later_version_measures_is_left_out() -> None:
-    """A latency that is not known here stops nothing."""
     store = Store()
     feed(store, 0, latency={"thinking": {"p50": 1.0, "buckets": {"+Inf": 3}}}, totals={"thoughts": 4})
     assert store.reading is not None
 
 
 def make_busy_store() -> Store:
-    """A store in which every metric has a value of its own."""
     store = Store()
     names = ("accept", "queue_wait", "provider", "publish", "end_to_end")
     for second, count in ((0, 0), (10, 50)):
@@ -222,12 +209,10 @@ def make_busy_store() -> Store:
     ],
 )
 def test_each_metric_is_read(condition: str, value: float) -> None:
-    """An alert's condition sees the figure that its name promises."""
     assert make_busy_store().read_metric(parse_alert(condition)) == pytest.approx(value)
 
 
 def test_every_metric_of_an_alert_has_a_value() -> None:
-    """None of those that can be watched is one that nobody reads."""
     store = make_busy_store()
     for metric in MEASURED:
         unit = {"error_rate": "1%", "rate.accepted": "5/s"}.get(metric, "5" if "." in metric else "5s")
@@ -243,7 +228,6 @@ def test_the_rate_of_a_latency_counts_its_values() -> None:
 
 
 def test_without_outcomes_there_is_no_share_of_errors() -> None:
-    """Nothing done is not nothing failed."""
     store = Store()
     feed(store, 0, totals={"succeeded": 5, "failed": 0})
     feed(store, 1, totals={"succeeded": 5, "failed": 0})
@@ -251,7 +235,6 @@ def test_without_outcomes_there_is_no_share_of_errors() -> None:
 
 
 def test_alerts_ring_in_the_events() -> None:
-    """What fires is told, and is there to be shown."""
     store = Store([parse_alert("queue.depth > 100 for 2s")])
     for second in range(4):
         feed(store, second, queue={"depth": 200})
@@ -260,7 +243,6 @@ def test_alerts_ring_in_the_events() -> None:
 
 
 def test_advice_follows_the_figures() -> None:
-    """It is there as long as its cause is."""
     store = Store()
     feed(store, 0, broker="down")
     assert [each.level for each in store.advice] == [Level.BAD]
@@ -269,7 +251,6 @@ def test_advice_follows_the_figures() -> None:
 
 
 def test_callbacks_are_fed_and_measured() -> None:
-    """The longest delivery of those that came together stands; a clock ahead of ours makes it 0, not less."""
     store = Store()
     store.take(Callbacks(BEGIN, (make_row(-0.5, 0), make_row(-0.25, 0))))
     store.take(Callbacks(BEGIN + 1, (make_row(3, 1),)))
@@ -292,7 +273,6 @@ def test_topics_have_a_pace() -> None:
 
 
 def test_paces_are_unknown_where_there_is_nothing_to_compare() -> None:
-    """For what is new, for what has no figure, and where no time passed."""
     row = {"topic": "t", "end_total": 5}
     assert add_paces([], [row], "end_total", 1.0) == [{**row, "per_second": None}]
     assert add_paces([row], [row], "end_total", 0.0)[0]["per_second"] is None
@@ -302,7 +282,6 @@ def test_paces_are_unknown_where_there_is_nothing_to_compare() -> None:
 
 
 def test_a_load_run_is_followed() -> None:
-    """Its beginning, its phases and its faults are told once each, its pace and lateness are kept."""
     store = Store()
     fault = {"text": "outage 8s at 10s", "state": "ahead"}
     run: dict[str, Any] = {"run_id": "r", "phase": "load", "shape": "40/s", "sent_per_second": 39.5}
@@ -326,7 +305,6 @@ def test_a_load_run_is_followed() -> None:
 
 
 def test_a_lost_source_is_told_once() -> None:
-    """And once more when it is there again."""
     store = Store()
     store.take(SourceState(BEGIN, "kafka", None))
     for second in (1, 2):
@@ -343,7 +321,6 @@ def test_a_lost_source_is_told_once() -> None:
 
 
 def test_events_are_a_ring() -> None:
-    """The oldest go, and all are counted."""
     store = Store(sizes=Sizes(events=2))
     for number in range(3):
         store.take(Bookmark(BEGIN + number, str(number)))
@@ -352,7 +329,6 @@ def test_events_are_a_ring() -> None:
 
 
 def test_a_bad_snapshot_changes_nothing() -> None:
-    """What answers in the service's place does not become the present."""
     store = Store()
     feed(store, 0)
     with pytest.raises(ValueError, match="no snapshot"):
@@ -362,14 +338,12 @@ def test_a_bad_snapshot_changes_nothing() -> None:
 
 @pytest.mark.parametrize("store", [Store(), make_busy_store()], ids=["empty", "busy"])
 def test_everything_can_be_said_as_json(store: Store) -> None:
-    """Strictly: without a NaN, which JSON does not have."""
     document = json.loads(json.dumps(store.describe(BEGIN + 11), allow_nan=False))
     assert document["stale"] == (store.reading is None)
     assert set(document["latency"]) == {"accept", "queue_wait", "provider", "publish", "end_to_end"}
 
 
 def test_the_description_says_what_the_screen_shows() -> None:
-    """Figures, alerts, advice, problems and events, under the names that scripts hold on to."""
     store = Store([parse_alert("queue.depth > 5")])
     feed(
         store,

@@ -46,7 +46,6 @@ from llmctl.tui.widgets.words import (
     ],
 )
 def test_a_time_is_said_in_its_unit(seconds: float | None, said: str) -> None:
-    """As fine as it matters."""
     assert say_seconds(seconds) == said
 
 
@@ -61,7 +60,6 @@ def test_a_time_has_at_most_six_characters(seconds: float) -> None:
     [(None, "–"), (0.0, "0.0"), (99.94, "99.9"), (999.9, "999.9"), (999.96, "1,000"), (-12.34, "-12.3")],  # noqa: RUF001
 )
 def test_a_rate_is_said_with_one_place(rate: float | None, said: str) -> None:
-    """Or none where it is large."""
     assert say_rate(rate) == said
 
 
@@ -72,7 +70,6 @@ def test_a_rate_has_at_most_seven_characters(rate: float) -> None:
 
 
 def test_counts_and_shares() -> None:
-    """Commas in the one, a place after the point in the other, a dash where it is not known."""
     assert (say_count(1_234_567.0), say_count(0), say_count(None)) == ("1,234,567", "0", "–")  # noqa: RUF001
     assert (say_share(0.0123), say_share(1.0), say_share(None)) == ("1.2%", "100.0%", "–")  # noqa: RUF001
 
@@ -89,7 +86,6 @@ def test_moments_are_in_utc() -> None:
     ("seconds", "said"), [(60, "1m"), (300, "5m"), (900, "15m"), (3600, "1h"), (7200, "2h")]
 )
 def test_a_window_is_said_in_minutes_or_hours(seconds: int, said: str) -> None:
-    """As it is chosen."""
     assert say_window(seconds) == said
 
 
@@ -111,13 +107,11 @@ def test_a_provider_that_is_held_is_not_asked_whatever_its_circuit(
 
 
 def test_a_phase_that_is_not_known_is_called_that() -> None:
-    """A later version may have more of them."""
     assert say_phase("ready") == ("● READY", GOOD)
     assert say_phase("dreaming") == ("? UNKNOWN", WARNING)
 
 
 def test_everything_that_can_be_said_has_words_of_its_own() -> None:
-    """No level and no state is without them, and none is told by its colour alone."""
     assert set(LEVELS) == set(Level)
     assert set(ALERTS) == set(AlertState)
     assert set(STATUSES) == {"success", "error", "invalid"}
