@@ -5,17 +5,14 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from service.settings import Settings
 from service.wiring import build
 
 Fields = dict[str, Any]
 
-PATIENTLY = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], database=None
-)
-"""For tests of hypothesis: no limit on time, and nothing kept outside the test."""
+PATIENTLY = settings(max_examples=40)
 
 CORRELATION_ID = "5f0f6a9e-4f0b-4a53-8a4e-0a4f6f0d2c11"
 
