@@ -2,27 +2,22 @@
 
 import base64
 import ctypes
-import random
 import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.apache_kafka.artifacts import java, resolve_classes
 from tests.apache_kafka.security import Security
+from tests.free_ports import HOST, find_free_ports
 from tests.waiting import HANG_SECONDS
 
-HOST = "127.0.0.1"
 LOOK_EVERY_SECONDS = 0.05
 LAST_WORDS = 2000
-PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-"""The ports from which the kernel chooses for clients and for servers that ask for any."""
-FIRST_OWN_PORT = 20_000
 _DIE_WITH_PARENT = 1
 """`PR_SET_PDEATHSIG` (prctl(2))."""
 
@@ -171,31 +166,12 @@ class Cluster:
 
 def _find_ports(brokers: int, first_port: int) -> Sequence[Ports]:
     """Finds free ports; the plain ones count up from `first_port` where that is given."""
-    free = _list_free_ports(3 * brokers)
+    free = find_free_ports(3 * brokers)
     plain = range(first_port, first_port + brokers) if first_port else free[:brokers]
     return [
         Ports(*numbers)
         for numbers in zip(plain, free[brokers : 2 * brokers], free[2 * brokers :], strict=True)
     ]
-
-
-def _list_free_ports(count: int) -> list[int]:
-    """Ports that the kernel hands out to nobody, so that they stay free while a broker is down or starts."""
-    first_of_kernel = int(PORT_RANGE.read_text().split()[0]) if PORT_RANGE.exists() else 0
-    numbers: Iterable[int] = [0] * count
-    if first_of_kernel > FIRST_OWN_PORT + 100 * count:
-        own = range(FIRST_OWN_PORT, first_of_kernel)
-        numbers = random.sample(own, len(own))
-    with ExitStack() as held:
-        free: list[int] = []
-        for number in numbers:
-            one = held.enter_context(socket.socket())
-            with suppress(OSError):
-                one.bind((HOST, number))
-                free.append(one.getsockname()[1])
-            if len(free) == count:
-                break
-    return free
 
 
 def _is_open(port: int) -> bool:

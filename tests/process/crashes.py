@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from uuid import uuid4
 
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Launcher
+from tests.free_ports import find_free_ports
 from tests.process.doomed_service import POINTS
 from tests.process.load import Load, SharedLedger, TopicWatch
 from tests.waiting import HANG_SECONDS, open_client
@@ -45,7 +45,6 @@ PARTITIONS = 6
 LONGEST_LIFE_SECONDS = 0.6
 IDLE_LOOKS = 25
 LOOK_SECONDS = 0.02
-BELOW_EPHEMERAL_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True)
@@ -287,7 +286,7 @@ class Harness:
         await self.control.create_topics([TopicSpec(topic, PARTITIONS) for topic in self._topics])
         self._bootstrap_servers = str(broker.ready["bootstrap_servers"])
         self._watch = TopicWatch(self._bootstrap_servers, self._topics, self._ledger)
-        port = _find_port()
+        (port,) = find_free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         settings = {
             "PORT": str(port),
@@ -458,15 +457,6 @@ def _read_gauges(metrics: str) -> dict[str, float]:
     gauges = {name: float(value) for name, value in lines}
     assert gauges.keys() == set(names), f"/metrics does not have {names}"
     return gauges
-
-
-def _find_port() -> int:
-    """A free port that no outgoing connection can take while the service is down."""
-    while True:
-        port = random.choice(BELOW_EPHEMERAL_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 async def run_crashes(plan: Plan, folder: Path, tell: Callable[[str], object] = _be_quiet) -> Verdict:

@@ -24,6 +24,7 @@ from llmctl.tui.session import Session, Source
 from simulator.broker.control import BrokerControl
 from simulator.kafka_address import KafkaAddress
 from tests.flow.conftest import MOCK, make_env
+from tests.free_ports import find_free_ports
 from tests.tui.conftest import SIZES, Shown, read_screen, until_shown
 
 
@@ -54,10 +55,10 @@ def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Call
 
 
 async def test_service_killed_and_started_again(start_service: Callable[..., Any]) -> None:
-    service = start_service()
-    url = service.ready["url"]
+    (port,) = find_free_ports(1)
+    service = start_service(port)
     clock = LiveClock()
-    async with watching([ServiceFeed(url, None, clock)], clock) as shown:
+    async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
         store = shown.app.session.store
         await until_shown(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
         service.process.kill()
@@ -67,7 +68,7 @@ async def test_service_killed_and_started_again(start_service: Callable[..., Any
         )
         await until_shown(shown, lambda: "figures are " in read_screen(shown.app), "the figures' age")
         seen_before = store.reading.at
-        start_service(int(url.rsplit(":", 1)[1]))
+        start_service(port)
         await until_shown(shown, lambda: store.reading.at > seen_before, "new figures")
         await until_shown(shown, lambda: "old" not in read_screen(shown.app).splitlines()[0], "fresh figures")
         assert "service: there again" in [event.text for event in store.events]
