@@ -1,9 +1,10 @@
-"""A stand-in for the service that breaks its promise as it is told: what a referee must convict.
+"""A fake service with faults that a load run must find.
 
     python -m tests.process.bad_service --bootstrap-servers HOST:PORT [--lose N] [--double N]
         [--misplace-key N] [--delay-seconds S]
 
-Every N-th accepted request is treated so; `--delay-seconds` holds every 202 back.
+Every N-th accepted request gets the fault; its id is under `wrong` in the snapshot. `--delay-seconds` delays
+every 202.
 """
 
 import argparse
@@ -30,12 +31,13 @@ POLL_SECONDS = 0.01
 
 
 class BadService:
-    """Accepts and calls back at once; counts what it has done wrong."""
+    """Accepts requests and sends their callbacks at once."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._producer = Producer({"bootstrap.servers": options.bootstrap_servers, "linger.ms": 2})
         self._accepted = 0
+        self._wrong: list[str] = []
 
     async def accept(self, request: Request) -> Response:
         """`POST /api/v1/comparison`."""
@@ -57,14 +59,12 @@ class BadService:
             202,
         )
 
-    async def tell(self, _: Request) -> Response:
+    async def get_snapshot(self, _: Request) -> Response:
         """`GET /admin/v1/snapshot`."""
-        return JSONResponse(
-            {"queue": {"depth": 0}, "in_flight": 0, "outbox": {"depth": 0}, "accepted": self._accepted}
-        )
+        snapshot = {"queue": {"depth": 0}, "in_flight": 0, "outbox": {"depth": 0}}
+        return JSONResponse({**snapshot, "accepted": self._accepted, "wrong": self._wrong})
 
     async def keep_polling(self) -> None:
-        """Lets librdkafka do its work."""
         while True:
             self._producer.poll(0)
             await asyncio.sleep(POLL_SECONDS)
@@ -92,10 +92,13 @@ class BadService:
             data=result,
         )
         sealed = seal(envelope, run_id=run_id)
-        key = str(uuid4() if self._strikes(self._options.misplace_key) else correlation_id)
-        copies = 2 if self._strikes(self._options.double) else 1
-        if self._strikes(self._options.lose):
+        options = self._options
+        key = str(uuid4() if self._strikes(options.misplace_key) else correlation_id)
+        copies = 2 if self._strikes(options.double) else 1
+        if self._strikes(options.lose):
             copies = 0
+        if any(map(self._strikes, (options.lose, options.double, options.misplace_key))):
+            self._wrong.append(queue_id)
         for _ in range(copies):
             self._producer.produce(topic, sealed.value, key.encode(), headers=list(sealed.headers))
 
@@ -108,7 +111,7 @@ async def serve(options: argparse.Namespace) -> None:
     bad = BadService(options)
     routes = [
         Route("/api/v1/comparison", bad.accept, methods=["POST"]),
-        Route("/admin/v1/snapshot", bad.tell, methods=["GET"]),
+        Route("/admin/v1/snapshot", bad.get_snapshot, methods=["GET"]),
     ]
     config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="critical", lifespan="off", ws="none")
     server = uvicorn.Server(config)

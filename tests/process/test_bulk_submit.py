@@ -116,11 +116,11 @@ def read_everything(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
     try:
         places = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
-        wanted = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        wanted = sum(consumer.get_watermark_offsets(place, timeout=HANG_SECONDS)[1] for place in places)
         consumer.assign(places)
         records: list[Any] = []
         while len(records) < wanted:
-            polled = consumer.consume(wanted - len(records), timeout=10)
+            polled = consumer.consume(wanted - len(records), timeout=HANG_SECONDS)
             assert polled, f"only {len(records)} of {wanted} records could be read"
             records.extend(polled)
     finally:

@@ -21,7 +21,6 @@ import httpx
 import pytest
 
 from service.web.server import QUIET_SECONDS
-from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Child, Launcher
 from tests.process.load import PATH, Load, SharedLedger, TopicWatch
 from tests.waiting import HANG_SECONDS, open_client, until
@@ -69,20 +68,6 @@ class Deployment:
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self._settings},
             )
         return process, log
-
-
-@pytest.fixture
-async def control(embedded_broker: Any) -> BrokerControl:
-    """The control of the shared broker."""
-    return BrokerControl(Path(embedded_broker.ready["control"]))
-
-
-@pytest.fixture
-async def topic(control: BrokerControl) -> str:
-    """A topic of this test's own."""
-    name = f"results.{uuid4().hex}"
-    await control.create_topics([TopicSpec(name, 3)])
-    return name
 
 
 Deploy = Callable[..., Deployment]
@@ -263,10 +248,10 @@ async def test_drain_of_an_operator_and_its_stop_can_be_told_apart_in_the_log(
     """Who ordered what, and how it ended, in the order in which it happened."""
     service = deploy().start()
     url = service.ready["url"]
-    await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 20})
+    await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 3000})
     await until(lambda: "drain ended" in events_of(service), what="the end of the first drain")
     await client.post(f"{url}/admin/v1/resume")
-    await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 20})
+    await client.post(f"{url}/admin/v1/drain", json={"timeout_seconds": 3000})
     await until(lambda: events_of(service).count("drain ended") == 2, what="the end of the second")
     code = await asyncio.to_thread(service.stop)
 
@@ -457,9 +442,7 @@ async def test_restarts_on_a_held_socket_are_a_pause_to_clients(
     service = await asyncio.to_thread(start_on, deployment, held)
     ledger = SharedLedger()
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
-        async with Load(
-            [service.ready["url"]], [topic], ledger, per_second=OFFERED_PER_SECOND, attempt_limit_seconds=30
-        ) as load:
+        async with Load([service.ready["url"]], [topic], ledger, per_second=OFFERED_PER_SECOND) as load:
             for _ in range(restarts):
                 accepted = load.accepted
                 await until(lambda accepted=accepted: load.accepted >= accepted + 20)
@@ -522,7 +505,7 @@ async def test_rolling_restarts_behind_a_balancer_lose_nothing(
                 turn, accepted = n % 2, load.accepted
                 old = balancer.urls[turn]
                 await until(lambda accepted=accepted: load.accepted >= accepted + 20)
-                ordered = await client.post(f"{old}/admin/v1/drain", json={"timeout_seconds": 30})
+                ordered = await client.post(f"{old}/admin/v1/drain", json={"timeout_seconds": 300})
                 assert ordered.status_code == 202
                 await until(lambda old=old: is_gone(old), what="the instance out of the balancer")
                 assert await asyncio.to_thread(services[turn].stop) == 0

@@ -87,7 +87,7 @@ async def collect(base_url: str, requests: list[dict[str, Any]], concurrency: in
     gate = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(
-        limits=limits, headers={"authorization": "Bearer key"}, timeout=30
+        limits=limits, headers={"authorization": "Bearer key"}, timeout=HANG_SECONDS
     ) as client:
 
         async def send(request: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ async def test_calls_under_way_are_answered_when_it_stops(start: Start) -> None:
     process, base_url = start("--latency-p50-ms", "60000")
     requests = [ask(pair) for pair in PAIRS[:10]]
     answering = asyncio.create_task(collect(base_url, requests, concurrency=10))
-    async with asyncio.timeout(HANG_SECONDS), httpx.AsyncClient() as client:
+    async with asyncio.timeout(HANG_SECONDS), httpx.AsyncClient(timeout=HANG_SECONDS) as client:
         while (await client.get(base_url.removesuffix("/v1") + "/healthz")).json()["in_flight"] < len(
             requests
         ):
@@ -191,7 +191,7 @@ def test_without_the_option_the_end_of_input_changes_nothing(start: Start) -> No
     assert process.stdin is not None
     process.stdin.close()
     for _ in range(3):
-        assert httpx.get(base_url.removesuffix("/v1") + "/healthz").status_code == 200
+        assert httpx.get(base_url.removesuffix("/v1") + "/healthz", timeout=HANG_SECONDS).status_code == 200
     assert process.poll() is None
 
 

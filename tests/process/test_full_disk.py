@@ -10,7 +10,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.load.ledger import Accepted
 from tests.conftest import Child, Launcher
 from tests.process.load import SharedLedger, TopicWatch
@@ -36,14 +35,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@pytest.fixture
-async def topic(embedded_broker: Child) -> str:
-    """A topic of this test's own."""
-    name = f"results.{uuid4().hex}"
-    await BrokerControl(Path(embedded_broker.ready["control"])).create_topics([TopicSpec(name, 3)])
-    return name
 
 
 def start_service(launcher: Launcher, embedded_broker: Child, place: Path, reserve_bytes: int) -> Child:

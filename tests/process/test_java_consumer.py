@@ -101,7 +101,7 @@ def read_records(bootstrap_servers: str, topic: str, count: int) -> list[Any]:
         consumer.assign([TopicPartition(topic, 0, 0)])
         records: list[Any] = []
         while len(records) < count:
-            polled = consumer.consume(count - len(records), timeout=20)
+            polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
             assert polled, f"{topic} has {len(records)} of {count} records"
             records.extend(polled)
         return records
@@ -155,4 +155,4 @@ def duplicate(bootstrap_servers: str, topic: str, record: Any) -> None:
     """Writes a record once more, as a crash may."""
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     producer.produce(topic, record.value(), record.key(), headers=record.headers())
-    assert producer.flush(20) == 0
+    assert producer.flush(HANG_SECONDS) == 0

@@ -1,87 +1,53 @@
-"""SIGKILL and SIGTERM of the real service: nothing accepted is lost, and no answer is ever another one."""
+"""SIGKILL and SIGTERM of the real service: nothing accepted is lost, and no outcome ever changes."""
 
 import asyncio
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
-from simulator.broker.control import BrokerControl, TopicSpec
+from service.settings import SettingsInvalid, load_settings
+from simulator.broker.control import BrokerControl
+from tests.conftest import SERVICE_PREFIX, Child, Launcher
+from tests.process.conftest import (
+    PARTITIONS,
+    PATH,
+    configure_service,
+    stopped,
+    submit,
+    until_logged,
+    until_work_is,
+)
 from tests.waiting import HANG_SECONDS, open_client, until
 
-PATH = "/api/v1/comparison"
-REQUESTS = 80
-SLOW = {"LLM_PROVIDER_SERVICE_CONCURRENCY": "2"}
-"""Few calls at once: there is work for as long as a test looks for it."""
 QUIET_SECONDS = 0.5
 
-
-@pytest.fixture
-async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
-    """The control of the shared broker; the broker is up and quick again afterwards."""
-    control = BrokerControl(Path(embedded_broker.ready["control"]))
-    yield control
-    await control.up()
-    await control.slow(0)
+StartService = Callable[..., Child]
 
 
 @pytest.fixture
-async def topic(control: BrokerControl) -> str:
-    """A topic of this test's own."""
-    name = f"results.{uuid4().hex}"
-    await control.create_topics([TopicSpec(name, 3)])
-    return name
+def provider(launcher: Launcher) -> Child:
+    return launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "10")
 
 
 @pytest.fixture
-def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
-    """Starts the service on one and the same queue file, with the fake provider as its judge."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "150")
-    environment = {
-        "LLM_PROVIDER_SERVICE_PORT": "0",
-        "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-        "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-        "LLM_PROVIDER_SERVICE_CONCURRENCY": "8",
-    }
+def start_service(
+    launcher: Launcher, provider: Child, bootstrap_servers: str, tmp_path: Path
+) -> StartService:
+    """Starts the service on one and the same queue file; it calls the provider twice at once."""
+    url = provider.ready["base_urls"]["openai"]
 
-    def start(**settings: str) -> Any:
-        return launcher.start("service", env={**environment, **settings})
+    def start(**settings: str) -> Child:
+        environment = configure_service(bootstrap_servers, tmp_path, url, CONCURRENCY="2", **settings)
+        return launcher.start("service", env=environment)
 
     return start
-
-
-async def submit(url: str, topic: str, count: int) -> list[str]:
-    """Submits requests at once; returns the accepted ids."""
-    body = {
-        "user_prompt": "Which is better?",
-        "essay_a": "one",
-        "essay_b": "two",
-        "callback_topic": topic,
-        "metadata": {"n": 1},
-    }
-    async with open_client(url) as client:
-        responses = await asyncio.gather(
-            *(client.post(PATH, json={**body, "essay_a": f"essay {n}"}) for n in range(count))
-        )
-    assert {response.status_code for response in responses} == {202}
-    return [response.json()["queue_id"] for response in responses]
-
-
-async def read_gauges(url: str) -> dict[str, float]:
-    """The figures of /metrics that have no labels."""
-    async with open_client(url) as client:
-        text = (await client.get("/metrics")).text
-    lines = [line.split(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in lines if "{" not in name}
 
 
 def read_answers(bootstrap_servers: str, topic: str, expected: set[str]) -> dict[str, list[bytes]]:
@@ -89,7 +55,7 @@ def read_answers(bootstrap_servers: str, topic: str, expected: set[str]) -> dict
     consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
     answers: dict[str, list[bytes]] = defaultdict(list)
     try:
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(3)])
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
         deadline = time.monotonic() + HANG_SECONDS
         quiet = False
         while not (quiet and expected <= answers.keys()):
@@ -112,94 +78,64 @@ def assert_one_answer_each(answers: dict[str, list[bytes]], accepted: list[str])
 
 
 async def test_kill_with_work_everywhere_loses_nothing(
-    start_service: Callable[..., Any],
+    start_service: StartService,
+    provider: Child,
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
 ) -> None:
-    """SIGKILL with requests queued, in flight and in the outbox; the next start calls all of them back."""
-    service = start_service(**SLOW)
-    await control.slow(400)
-    accepted = await submit(service.ready["url"], topic, REQUESTS)
-
-    async def work_is_everywhere() -> bool:
-        gauges = await read_gauges(service.ready["url"])
-        return all(
-            gauges[name] > 0 for name in ("llm_queue_depth", "llm_requests_in_flight", "llm_outbox_depth")
-        )
-
-    await until(work_is_everywhere, what="work in the queue, in flight and in the outbox")
-    service.kill()
-    await control.slow(0)
-    start_service()
-
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
-    assert_one_answer_each(answers, accepted)
-
-
-async def test_kill_while_the_broker_is_away_loses_no_outcome(
-    start_service: Callable[..., Any],
-    control: BrokerControl,
-    bootstrap_servers: str,
-    topic: str,
-) -> None:
-    """Outcomes that no broker has seen survive SIGKILL, and are not asked for a second time."""
+    """The next start calls back every request; what is in the outbox is not sent to the provider again."""
     service = start_service()
-    await submit(service.ready["url"], topic, 1)  # the topic is known from here on
+    url = service.ready["url"]
+    accepted = await submit(url, topic, 1)  # the service knows the topic from here on
+    await until_work_is(url, queued=0, in_flight=0, outbox=0)
     await control.down()
-    accepted = await submit(service.ready["url"], topic, 20)
-
-    async def all_outcomes_are_stored() -> bool:
-        gauges = await read_gauges(service.ready["url"])
-        unfinished = gauges["llm_queue_depth"] + gauges["llm_requests_in_flight"]
-        return gauges["llm_outbox_depth"] >= 20 and unfinished == 0
-
-    await until(all_outcomes_are_stored, what="every outcome stored")
-    service.kill()
+    accepted += await submit(url, topic, 3)
+    await until_work_is(url, queued=0, in_flight=0, outbox=3)
+    with stopped(provider):
+        accepted += await submit(url, topic, 6)
+        await until_work_is(url, queued=4, in_flight=2, outbox=3)
+        service.kill()
     await control.up()
     again = start_service()
 
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
-    assert {len(answers[queue_id]) for queue_id in accepted} == {1}
-    assert not [line for line in again.read_log() if line["event"] == "request answered"]
+    assert_one_answer_each(answers, accepted)
+    assert len([line for line in again.read_log() if line["event"] == "request answered"]) == 6
 
 
 async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
-    start_service: Callable[..., Any], bootstrap_servers: str, topic: str
+    start_service: StartService, provider: Child, bootstrap_servers: str, topic: str
 ) -> None:
-    """SIGTERM: started calls are called back, the rest stays queued, exit 0; the next start does the rest."""
-    service = start_service(**SLOW)
-    accepted = await submit(service.ready["url"], topic, REQUESTS)
-
-    async def some_are_in_flight() -> bool:
-        return (await read_gauges(service.ready["url"]))["llm_requests_in_flight"] > 0
-
-    await until(some_are_in_flight, what="requests in flight")
-    code = await asyncio.to_thread(service.stop)
+    """Exit 0, also after a second SIGTERM; the next start does what was still queued."""
+    service = start_service()
+    with stopped(provider):
+        accepted = await submit(service.ready["url"], topic, 6)
+        await until_work_is(service.ready["url"], queued=4, in_flight=2, outbox=0)
+        service.process.send_signal(signal.SIGTERM)
+        await until_logged(service, "Starting graceful")
+        service.process.send_signal(signal.SIGTERM)
+        await until_logged(service, "second SIGTERM ignored")
+    code = await asyncio.to_thread(service.process.wait, HANG_SECONDS)
 
     drained = [line for line in service.read_log() if line["event"] == "drained"]
-    answered = [line for line in service.read_log() if line["event"] == "request answered"]
     assert code == 0
-    assert [(line["in_flight"], line["outbox"]) for line in drained] == [(0, 0)]
-    assert 0 < len(answered) < REQUESTS
-    assert drained[0]["queued"] == REQUESTS - len(answered)
+    assert [(line["queued"], line["in_flight"], line["outbox"]) for line in drained] == [(4, 0, 0)]
+    assert len([line for line in service.read_log() if line["event"] == "request answered"]) == 2
     start_service()
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
     assert_one_answer_each(answers, accepted)
 
 
 async def test_calls_cut_off_by_the_drain_limit_are_made_again(
-    start_service: Callable[..., Any], bootstrap_servers: str, topic: str
+    start_service: StartService, provider: Child, bootstrap_servers: str, topic: str
 ) -> None:
-    """A drain limit of 0 cuts calls off: exit 4, no error callback, and the next start answers them."""
-    service = start_service(**SLOW, LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0")
-    accepted = await submit(service.ready["url"], topic, 30)
-
-    async def some_are_in_flight() -> bool:
-        return (await read_gauges(service.ready["url"]))["llm_requests_in_flight"] > 0
-
-    await until(some_are_in_flight, what="requests in flight")
-    code = await asyncio.to_thread(service.stop)
+    """A drain limit of 0 cuts calls off: exit 4, no error callback, and the next start completes them."""
+    service = start_service(DRAIN_TIMEOUT_SECONDS="0")
+    with stopped(provider):
+        accepted = await submit(service.ready["url"], topic, 4)
+        await until_work_is(service.ready["url"], queued=2, in_flight=2, outbox=0)
+        code = await asyncio.to_thread(service.stop)
     start_service()
 
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
@@ -209,22 +145,18 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
 
 
 async def test_stop_with_a_slow_broker_sends_nothing_twice(
-    start_service: Callable[..., Any],
-    control: BrokerControl,
-    bootstrap_servers: str,
-    topic: str,
+    start_service: StartService, embedded_broker: Child, bootstrap_servers: str, topic: str
 ) -> None:
     """Callbacks that are acknowledged only while the service closes are deleted, not sent again."""
-    service = start_service(LLM_PROVIDER_SERVICE_DRAIN_TIMEOUT_SECONDS="0.5")
-    await control.slow(1500)
-    accepted = await submit(service.ready["url"], topic, 6)
-
-    async def all_are_being_sent() -> bool:
-        return (await read_gauges(service.ready["url"]))["llm_outbox_depth"] == 6
-
-    await until(all_are_being_sent, what="six callbacks on their way")
-    code = await asyncio.to_thread(service.stop)
-    await control.slow(0)
+    service = start_service(DRAIN_TIMEOUT_SECONDS="0.2")
+    accepted = await submit(service.ready["url"], topic, 1)  # the service knows the topic from here on
+    await until_work_is(service.ready["url"], queued=0, in_flight=0, outbox=0)
+    with stopped(embedded_broker):
+        accepted += await submit(service.ready["url"], topic, 6)
+        await until_work_is(service.ready["url"], queued=0, in_flight=0, outbox=6)
+        service.process.send_signal(signal.SIGTERM)
+        await until_logged(service, "drained")
+    code = await asyncio.to_thread(service.process.wait, HANG_SECONDS)
     start_service()
 
     answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
@@ -233,7 +165,7 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
 
 
 async def test_service_starts_and_accepts_while_the_broker_is_away(
-    start_service: Callable[..., Any],
+    start_service: StartService,
     control: BrokerControl,
     bootstrap_servers: str,
     topic: str,
@@ -274,14 +206,9 @@ async def submit_when_known(url: str, topic: str) -> str:
     return accepted[0]
 
 
-def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Path) -> None:
-    """Two services cannot share a queue file: the second says who owns it and exits 1."""
-    environment = {
-        "LLM_PROVIDER_SERVICE_PORT": "0",
-        "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "k",
-    }
+def test_second_service_on_one_queue_file_is_refused(launcher: Launcher, tmp_path: Path) -> None:
+    """The second service names the owner and exits 1."""
+    environment = configure_service("127.0.0.1:1", tmp_path, "http://127.0.0.1:1/v1")
     owner = launcher.start("service", env=environment)
 
     code, stderr = launcher.run_to_end("service", env=environment)
@@ -292,14 +219,9 @@ def test_second_service_on_one_queue_file_is_refused(launcher: Any, tmp_path: Pa
 
 
 @pytest.mark.long
-def test_queue_on_kafka_without_a_broker_says_so(launcher: Any) -> None:
-    """What holds the requests is out of reach: one sentence, exit 3."""
-    environment = {
-        "LLM_PROVIDER_SERVICE_PORT": "0",
-        "LLM_PROVIDER_SERVICE_QUEUE_BACKEND": "kafka",
-        "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "k",
-    }
+def test_queue_on_kafka_without_a_broker_says_so(launcher: Launcher, tmp_path: Path) -> None:
+    """One sentence, exit 3."""
+    environment = configure_service("127.0.0.1:1", tmp_path, "http://127.0.0.1:1/v1", QUEUE_BACKEND="kafka")
 
     code, stderr = launcher.run_to_end("service", env=environment)
 
@@ -316,51 +238,51 @@ def test_queue_on_kafka_without_a_broker_says_so(launcher: Any) -> None:
         ("OPENAI_API_KEY", "", None),
         ("OPENAI_API_KEY", "sk canary", "canary"),
         ("OPENAI_BASE_URL", "http://example.com/v1", None),
-        ("OPENAI_MODEL", "gpt-none", None),
         ("ANTHROPIC_API_KEY", "sk-\ncanary", "canary"),
         ("ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1", None),
         ("GOOGLE_BASE_URL", "https://canary:x@example.com", "canary"),
         ("OPENROUTER_BASE_URL", "https://openrouter.ai/api", None),
         ("OPENAI_RPM", "0", None),
         ("DEFAULT_LLM_PROVIDER", "google", None),
-        ("MODEL_CATALOGUE", "absent.toml", None),
         ("HOST", "0.0.0.0", None),
-        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT", None),
         ("DEFAULT_LLM_PROVIDER", "mock", None),
         ("ADMIN_TOKEN", " , ", None),
         ("API_TOKENS", "name-canary", "canary"),
         ("DRAIN_TIMEOUT_SECONDS", "inf", None),
     ],
 )
-def test_wrong_setting_stops_the_start_with_one_line(
-    launcher: Any, tmp_path: Path, name: str, value: str, secret: str | None
+def test_wrong_setting_is_named_in_one_line_and_not_quoted_if_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, secret: str | None
 ) -> None:
-    """A wrong value is named, not quoted where it is a secret, and nothing is started: exit 2."""
-    environment = {
-        "LLM_PROVIDER_SERVICE_PORT": "0",
-        "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-        "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "k",
-        f"LLM_PROVIDER_SERVICE_{name}": value,
-    }
+    monkeypatch.setenv(f"{SERVICE_PREFIX}OPENAI_API_KEY", "k")
+    monkeypatch.setenv(SERVICE_PREFIX + name, value)
 
-    code, stderr = launcher.run_to_end("service", env=environment)
+    with pytest.raises(SettingsInvalid) as raised:
+        load_settings()
+
+    message = str(raised.value)
+    assert len(message.splitlines()) == 1
+    assert name.partition("_SECURITY")[0] in message
+    assert secret is None or secret not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", "sk canary"),
+        ("OPENAI_MODEL", "gpt-none"),
+        ("MODEL_CATALOGUE", "absent.toml"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+    ],
+)
+def test_wrong_setting_stops_the_start_with_exit_2(
+    launcher: Launcher, tmp_path: Path, name: str, value: str
+) -> None:
+    settings = configure_service("127.0.0.1:1", tmp_path, "http://127.0.0.1:1/v1", **{name: value})
+    code, stderr = launcher.run_to_end("service", env=settings)
 
     assert code == 2
     assert len(stderr.strip().splitlines()) == 1
     assert name.partition("_SECURITY")[0] in stderr
-    assert secret is None or secret not in stderr
-
-
-async def test_second_sigterm_changes_nothing(start_service: Callable[..., Any], topic: str) -> None:
-    """An impatient second SIGTERM is logged and the drain goes on to exit 0."""
-    service = start_service()
-    await submit(service.ready["url"], topic, 8)
-    service.process.send_signal(signal.SIGTERM)
-
-    def is_draining() -> bool:
-        return any(line["event"].startswith("Starting graceful") for line in service.read_log())
-
-    await until(is_draining, what="the drain")
-    code = await asyncio.to_thread(service.stop)
-
-    assert code == 0
+    assert "canary" not in stderr
+    assert not (tmp_path / "queue.db").exists()
