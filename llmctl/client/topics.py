@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +20,8 @@ from simulator.kafka_address import KafkaAddress
 
 DEFAULT_PARTITIONS = 3
 WANTED_REPLICAS = 3
+LAG_LIMIT_SECONDS = 20.0
+LOOK_AGAIN_SECONDS = 0.1
 _DEFAULT_CONFIG_SOURCES = frozenset({4, 5})  # the broker's static settings and Kafka's own defaults
 
 
@@ -92,17 +96,41 @@ async def bootstrap_topics(
         failures = await (
             _create_embedded(control, missing) if control is not None else _create_over_wire(kafka, missing)
         )
-        existing = await describe_topics(kafka, [wish.name for wish in wishes])
+        created = [
+            TopicChange(wish.name, wish.partitions, wish.config)
+            for wish in missing
+            if wish.name not in failures
+        ]
+        existing = await _describe_changed(kafka, [wish.name for wish in wishes], created)
     done = dict.fromkeys((wish.name for wish in missing), "created")
     changes = _plan_changes(wishes, existing, done) if apply else []
     if changes and not dry_run:
         failures |= await apply_changes(kafka, changes)
-        existing = await describe_topics(kafka, [wish.name for wish in wishes])
+        made = [change for change in changes if change.name not in failures]
+        existing = await _describe_changed(kafka, [wish.name for wish in wishes], made)
     done |= dict.fromkeys((change.name for change in changes), "would change" if dry_run else "changed")
     return tuple(
         _judge(wish, existing.get(wish.name), failures.get(wish.name), done.get(wish.name), dry_run=dry_run)
         for wish in wishes
     )
+
+
+async def _describe_changed(
+    kafka: KafkaAddress, names: Sequence[str], made: Sequence[TopicChange]
+) -> dict[str, TopicFacts]:
+    """Describes topics once the broker shows the changes that the controller has made; it lags behind."""
+    deadline = time.monotonic() + LAG_LIMIT_SECONDS
+    while True:
+        existing = await describe_topics(kafka, names)
+        if all(_shows(existing.get(change.name), change) for change in made) or time.monotonic() > deadline:
+            return existing
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _shows(facts: TopicFacts | None, change: TopicChange) -> bool:
+    if facts is None or facts.partitions < (change.partitions or 1):
+        return False
+    return change.config.items() <= (facts.config or {}).items()
 
 
 def _plan_changes(
