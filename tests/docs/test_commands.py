@@ -193,9 +193,12 @@ def test_commands_are_run_as_a_reader_runs_them(tmp_path: Path) -> None:
     stack = Stack("http://service", "kafka:9092")
     _, note, cat, echo = read_commands("page.md", PAGE)
     for command in (note, cat, echo):
-        assert find_difference(command, run_command(command, tmp_path, stack, 10)) is None
+        assert find_difference(command, run_command(command, tmp_path, stack, HANG_SECONDS)) is None
     moved = Command("page.md", "test -t 1 && echo http://127.0.0.1:8080/x 127.0.0.1:9092", ())
-    assert run_command(moved, tmp_path, stack, 10).output.split() == ["http://service/x", "kafka:9092"]
+    assert run_command(moved, tmp_path, stack, HANG_SECONDS).output.split() == [
+        "http://service/x",
+        "kafka:9092",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ async def test_lost_answers_cost_the_connection_and_not_the_request() -> None:
             old_writer.write(b"2")
             new_writer.write(b"3")  # on a connection that had no answer yet
             assert await read_until_cut(old) == await read_until_cut(new) == b""
-            assert 0.25 <= time.monotonic() - started < 2.0
+            assert time.monotonic() - started >= 0.25
             assert sorted(received) == sorted(b"123")
         assert relay.loss_left_seconds == 0.0
         async with connect(relay) as (reader, writer):

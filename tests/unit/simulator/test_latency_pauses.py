@@ -35,6 +35,6 @@ async def test_a_cancelled_pause_is_forgotten() -> None:
     await asyncio.sleep(0)
     assert pauses.under_way == 1
     task.cancel()
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=HANG_SECONDS)
     assert task.cancelled()
     assert pauses.under_way == 0

@@ -351,7 +351,7 @@ async def test_paid_outcome_is_held_until_the_queue_takes_it(
 async def test_providers_trouble_costs_no_attempt(bench: Any, make_request: Any, clock: Any) -> None:
     """Refused by a rate limit ten times with three attempts allowed: the request waits, and is answered."""
     limit = ProviderFailure(
-        LLMErrorCode.PROVIDER_RATE_LIMIT, "slow down", retryable=True, retry_after_seconds=1.0
+        LLMErrorCode.PROVIDER_RATE_LIMIT, "slow down", retryable=True, retry_after_seconds=0.01
     )
     b = bench(*[limit] * 10, REPLY, guarded=True)
     b.processor._clock = clock

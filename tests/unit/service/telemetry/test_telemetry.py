@@ -11,6 +11,7 @@ from service.core.outcome import Usage
 from service.core.records import SpanKind
 from service.telemetry.metrics import MAX_TOPIC_LABELS, Metrics
 from service.telemetry.tracing import NoTracing, OtelTracing, TracingUnavailable, open_tracing
+from tests.waiting import HANG_SECONDS
 
 
 def test_labels_cannot_be_invented_without_bound() -> None:
@@ -37,7 +38,7 @@ def run_logging(statement: str) -> list[dict[str, object]]:
         "log = structlog.get_logger('test')\n" + statement
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_SECONDS
     )
     return [json.loads(line) for line in done.stderr.splitlines()]
 
