@@ -268,7 +268,11 @@ async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sen
         await until(lambda: watch.records >= 10, what="callbacks before the fault")
         # The service rejects a topic as soon as it knows it is gone. Only what was accepted before is parked.
         (await client.post("/admin/v1/providers/openai/hold", json={})).raise_for_status()
-        await line.until_unfinished(10)
+
+        async def are_requests_held() -> bool:
+            return bool((await line.snapshot())["queue"]["depth"] >= 10)
+
+        await until(are_requests_held, what="ten held requests")
         await line.control.topic_error(gone, "UNKNOWN_TOPIC_OR_PARTITION")
         (await client.post("/admin/v1/providers/openai/release", json={})).raise_for_status()
 
