@@ -251,6 +251,7 @@ async def test_broker_in_trouble_loses_and_changes_nothing(
     assert repeats or report.duplicate == 0
 
 
+@pytest.mark.long
 async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sent_again(
     make_line: MakeLine,
 ) -> None:
