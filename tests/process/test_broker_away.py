@@ -275,7 +275,7 @@ async def test_callback_refused_for_good_is_parked_in_nobodys_way_and_can_be_sen
         await until(are_requests_held, what="ten held requests")
         await line.control.topic_error(gone, "UNKNOWN_TOPIC_OR_PARTITION")
         await until(
-            lambda: any(end.endswith("LLM_CALLBACK_TOPIC_MISSING") for end in load.ends()),
+            lambda: "422 LLM_INVALID_CALLBACK_TOPIC" in load.ends(),
             what="a refusal of the topic that is gone",
         )
         (await client.post("/admin/v1/providers/openai/release", json={})).raise_for_status()
