@@ -240,7 +240,7 @@ async def torment(
             seconds = time.monotonic() - began
             await load.resolve()
             try:
-                await watch.until_called_back(limit_seconds=HANG_SECONDS, quiet_seconds=3.0)
+                await watch.until_called_back(quiet_seconds=3.0)
             except AssertionError:
                 tell(f"missing: {ledger.find(Verdict.MISSING)[:10]}")
                 raise

@@ -45,7 +45,7 @@ async def test_killed_and_frozen_replicas_lose_nothing_and_never_answer_twice(
     assert (verdict.usage_missing, verdict.usage.conflicting) == (0, set())
     assert len(verdict.usage.values) >= report.ok
     # One that stood still has told nothing of what others own by now.
-    assert verdict.usage.copies < report.accepted / 10
+    assert verdict.usage.copies < report.accepted / 3
 
 
 async def test_a_replica_may_come_and_go_under_load(cluster: Cluster, launcher: Launcher) -> None:
