@@ -33,7 +33,7 @@ test-long: $(VENV)/.dev ## drills at their promised length, every port and flow 
 ifndef K
 	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache tests/ports tests/flow
 	@$(BIN)/python -m pytest -n $(WORKERS) --brokers apache --queue kafka \
-	  tests/flow/test_unhappy_ends.py tests/flow/test_operators.py tests/flow/test_undelivered.py
+	  tests/flow/test_unhappy_ends.py tests/flow/test_operators.py
 endif
 
 check: $(VENV)/.dev lint types unit ## format, lint, types, architecture and unit tests: under a minute
