@@ -1,7 +1,12 @@
 """One running service with its broker, over real sockets, shared by the tests of this folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,6 +23,7 @@ from tests.waiting import HANG_SECONDS, open_client, until
 MOCK = {"ALLOW_MOCK_PROVIDER": "true", "DEFAULT_LLM_PROVIDER": "mock"}
 
 Body = dict[str, Any]
+ReadError = Callable[[httpx.Response], dict[str, Any]]
 
 
 def make_env(bootstrap_servers: str, folder: Path, **settings: str) -> dict[str, str]:
@@ -112,37 +118,72 @@ def body(topic: str) -> Body:
 Read = Callable[[str, int], list[Any]]
 
 
-@pytest.fixture
-def read_topic(bootstrap_servers: str) -> Iterator[Read]:
+def read_records(servers: str, topic: str, count: int) -> list[Any]:
     """Reads a topic from its beginning with a foreign client, until it has `count` records."""
-    consumers: list[Consumer] = []
-
-    def read(topic: str, count: int) -> list[Any]:
-        consumer = Consumer(
-            {"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
-        )
-        consumers.append(consumer)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": uuid4().hex, "enable.auto.commit": False})
+    try:
         metadata = consumer.list_topics(timeout=HANG_SECONDS).topics[topic]
         consumer.assign([TopicPartition(topic, partition, 0) for partition in metadata.partitions])
         records: list[Any] = []
         while len(records) < count:
             polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
-            if not polled:
-                pytest.fail(f"{topic} has {len(records)} of {count} records ")
+            assert polled, f"{topic} has {len(records)} of {count} records"
             records.extend(polled)
-        assert all(record.error() is None for record in records)
-        return records
-
-    yield read
-    for consumer in consumers:
+    finally:
         consumer.close()
+    assert all(record.error() is None for record in records)
+    return records
+
+
+@pytest.fixture
+def read_topic(bootstrap_servers: str) -> Read:
+    """Reads a topic of the shared broker: `read_topic(topic, count)`."""
+    return partial(read_records, bootstrap_servers)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Coroutine[Any, Any, Ended]]
+
+
+@pytest.fixture
+def llmctl() -> Run:
+    """Runs `llmctl` to its end; everything is a pipe."""
+
+    async def run(*words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "llmctl", *words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+        try:
+            async with asyncio.timeout(HANG_SECONDS):
+                out, err = await process.communicate(stdin)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode is not None
+        assert b"Traceback" not in err
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    return run
 
 
 ERROR_FIELDS = {"error_code", "message", "correlation_id", "timestamp", "service", "operation", "details"}
 
 
 @pytest.fixture
-def read_error() -> Callable[[httpx.Response], dict[str, Any]]:
+def read_error() -> ReadError:
     """Reads the error of a response and checks its shape."""
 
     def read(response: httpx.Response) -> dict[str, Any]:
@@ -175,3 +216,21 @@ async def submit_many(client: httpx.AsyncClient, body: Body, count: int) -> list
     responses = await asyncio.gather(*(client.post("/api/v1/comparison", json=body) for _ in range(count)))
     assert {response.status_code for response in responses} == {202}
     return [response.json()["queue_id"] for response in responses]
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port on which nobody listens; it is reserved, but a server that reuses addresses may bind it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file of contexts instead of the developer's own; a test writes into it what it needs."""
+    path = tmp_path / "llmctl.toml"
+    path.touch(mode=0o600)
+    monkeypatch.setenv("LLMCTL_CONFIG", str(path))
+    return path

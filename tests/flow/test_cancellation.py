@@ -1,7 +1,6 @@
 """Requests that are cancelled: over real HTTP, with the callback that says so."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -10,17 +9,15 @@ import pytest
 
 from service.contracts.codec import open_envelope
 from service.contracts.events import LLMComparisonResultV1
-from tests.flow.conftest import read_snapshot, until_snapshot
+from tests.flow.conftest import Body, ReadError, read_snapshot, submit_many, until_snapshot
 from tests.waiting import HANG_SECONDS
 
 PATH = "/api/v1/comparison"
-Body = dict[str, Any]
 
 
 async def submit(client: httpx.AsyncClient, body: Body) -> str:
-    response = await client.post(PATH, json=body)
-    assert response.status_code == 202
-    return str(response.json()["queue_id"])
+    (queue_id,) = await submit_many(client, body, 1)
+    return queue_id
 
 
 def open_results(records: list[Any]) -> dict[str, LLMComparisonResultV1]:
@@ -31,13 +28,9 @@ def open_results(records: list[Any]) -> dict[str, LLMComparisonResultV1]:
 
 @pytest.mark.apache
 async def test_queued_request_and_one_under_way_are_cancelled(
-    patient_service: httpx.AsyncClient,
-    body: Body,
-    topic: str,
-    read_topic: Any,
-    read_error: Callable[[httpx.Response], dict[str, Any]],
+    patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any, read_error: ReadError
 ) -> None:
-    """Both get one callback each, which says whether a call may be billed, long before the judge answers."""
+    """Each gets one callback long before the judge answers, which says whether the call may be billed."""
     begun = await submit(patient_service, body)
     await until_snapshot(patient_service, lambda now: now["in_flight"], "the call")
     queued = await submit(patient_service, body | {"metadata": {"pair": 7}})
@@ -61,9 +54,7 @@ async def test_two_who_cancel_the_same_request_are_told_the_same(
     patient_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
     queue_id = await submit(patient_service, body)
-
     answers = await asyncio.gather(*(patient_service.delete(f"{PATH}/{queue_id}") for _ in range(2)))
-
     assert [answer.status_code for answer in answers] in ([202, 202], [202, 404], [404, 202])
     await submit(patient_service, body)
     assert (await patient_service.delete(f"{PATH}/{queue_id}")).status_code == 404
@@ -75,19 +66,14 @@ async def test_what_waits_is_cancelled_during_a_drain(
 ) -> None:
     queue_ids = [await submit(patient_service, body) for _ in range(3)]
     await patient_service.post("/admin/v1/drain", json={"timeout_seconds": HANG_SECONDS})
-
     answers = [await patient_service.delete(f"{PATH}/{each}") for each in queue_ids]
-
     assert {answer.status_code for answer in answers} == {202}
     assert set(open_results(await asyncio.to_thread(read_topic, topic, 3))) == set(queue_ids)
 
 
-async def test_unknown_request_cannot_be_cancelled(
-    client: httpx.AsyncClient, read_error: Callable[[httpx.Response], dict[str, Any]]
-) -> None:
+async def test_unknown_request_cannot_be_cancelled(client: httpx.AsyncClient, read_error: ReadError) -> None:
     for unknown in (str(uuid4()), "x", "%00", "a" * 5000):
         response = await client.delete(f"{PATH}/{unknown}")
-
         assert (response.status_code, read_error(response)["error_code"]) == (404, "LLM_NOT_FOUND")
 
 
@@ -96,8 +82,6 @@ async def test_request_that_is_called_back_keeps_its_answer(
 ) -> None:
     queue_id = await submit(client, body | {"llm_config_overrides": {"provider_override": "mock"}})
     (record,) = await asyncio.to_thread(read_topic, topic, 1)
-
     response = await client.delete(f"{PATH}/{queue_id}")
-
     assert response.status_code == 404
     assert open_envelope(record.value()).data.is_success

@@ -14,46 +14,15 @@ from service.contracts.codec import open_envelope
 from tests.waiting import HANG_SECONDS
 
 PATH = "/api/v1/comparison"
-FIELDS = (
-    "user_prompt",
-    "essay_a",
-    "essay_b",
-    "callback_topic",
-    "llm_config_overrides",
-    "metadata",
-    "correlation_id",
-    "priority",
-    "ttl_seconds",
-    "unknown",
-)
+FIELDS = ["user_prompt", "essay_a", "essay_b", "callback_topic", "llm_config_overrides", "metadata"]
+FIELDS += ["correlation_id", "priority", "ttl_seconds", "unknown"]
 NASTY_TEXTS = (
-    "",
-    " ",
-    "\x00",
-    "\ud800",
-    "\U0010ffff",
-    "\u202e\u2066",
-    "\x1b]0;title\x07",
-    "[/nope]",
-    "%s%n",
-    "../../etc/passwd",
-    "__consumer_offsets",
-    "a" * 300,
-    "é" * 5000,
-    "<script>",
-    "'; DROP TABLE request; --",
-    "null",
-    "NaN",
+    *("", " ", "\x00", "\ud800", "\U0010ffff"),
+    *("\u202e\u2066", "\x1b]0;title\x07", "[/nope]", "%s%n", "../../etc/passwd", "__consumer_offsets"),
+    *("a" * 300, "é" * 5000, "<script>", "'; DROP TABLE request; --", "null", "NaN"),
 )
 NASTY_BODIES = (
-    b"",
-    b"null",
-    b"[]",
-    b"{",
-    b"\xff\xfe{}",
-    b"\xef\xbb\xbf{}",
-    b"{}" * 1000,
-    b"[" * 100_000,
+    *(b"", b"null", b"[]", b"{", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"{}" * 1000, b"[" * 100_000),
     b'{"a":' * 5000 + b"1" + b"}" * 5000,
     b'{"metadata": {"x": 1e999}}',
     b'{"metadata": {"x": NaN}}',

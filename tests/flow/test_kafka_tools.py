@@ -35,7 +35,6 @@ async def run_tool(main_class: str, *arguments: str) -> str:
 
 @pytest.fixture
 def topic(apache_kafka: str) -> str:
-    """A topic with two partitions on Apache Kafka."""
     name = f"results.{uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": apache_kafka})  # it takes its requests with it when it goes
     admin.create_topics([NewTopic(name, 2)])[name].result(HANG_SECONDS)

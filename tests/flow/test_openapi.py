@@ -31,7 +31,7 @@ Document = dict[str, Any]
 def service(
     session_launcher: Launcher, embedded_broker: Child, tmp_path_factory: pytest.TempPathFactory
 ) -> Child:
-    """A service that knows tokens and asks a provider that is slow to answer."""
+    """A service that knows tokens and calls a provider that never answers."""
     provider = session_launcher.start(
         "simulator.provider", "--port", "0", "--latency-p50-ms", str(int(HANG_SECONDS * 10_000))
     )
@@ -50,7 +50,6 @@ def service(
 
 @pytest.fixture
 async def client(service: Child) -> Any:
-    """An HTTP client of it."""
     async with open_client(service.ready["url"]) as client:
         yield client
 
@@ -153,6 +152,8 @@ async def test_every_refusal_is_one_that_the_document_names(client: httpx.AsyncC
             if token == right and not (query or "{" in name or "requestBody" in operation):
                 continue
             answer = await ask(client, name + query, body, token, **places)
+            if token != right:
+                assert answer.status_code == (401 if token is None else 403), (name, answer.text)
             assert str(answer.status_code) in operation["responses"], (name, answer.text)
             judge(document, operation, answer)
             refused.add((name, answer.status_code))

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from service.contracts.codec import open_envelope
-from tests.flow.conftest import read_snapshot, submit_many, until_snapshot
+from tests.flow.conftest import Body, ReadError, read_snapshot, submit_many, until_snapshot
 from tests.flow.judge import Judge
 from tests.waiting import HANG_SECONDS, open_client, until
 
@@ -23,14 +23,8 @@ PATH = "/api/v1/comparison"
 
 
 async def wait_for_drain(client: httpx.AsyncClient) -> dict[str, Any]:
-    reports: list[dict[str, Any]] = []
-
-    async def has_ended() -> bool:
-        reports.append((await client.get("/admin/v1/drain")).json())
-        return reports[-1]["state"] != "running"
-
-    await until(has_ended, what="the end of the drain")
-    return reports[-1]
+    await until_snapshot(client, lambda now: now["drain"]["state"] != "running", "the end of the drain")
+    return dict((await client.get("/admin/v1/drain")).json())
 
 
 async def until_called(client: httpx.AsyncClient, count: int = 1) -> None:
@@ -41,10 +35,10 @@ async def until_called(client: httpx.AsyncClient, count: int = 1) -> None:
 async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     own_service: httpx.AsyncClient,
     judge: Judge,
-    body: dict[str, Any],
+    body: Body,
     topic: str,
     read_topic: Any,
-    read_error: Callable[[httpx.Response], dict[str, Any]],
+    read_error: ReadError,
 ) -> None:
     judge.gate.clear()
     accepted = await submit_many(own_service, body, 6)
@@ -56,11 +50,8 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     judge.gate.set()
     report = await wait_for_drain(own_service)
 
-    assert (ordered.status_code, ordered.json()["state"], ordered.json()["phase"]) == (
-        202,
-        "running",
-        "draining",
-    )
+    assert (ordered.status_code, ordered.json()["state"]) == (202, "running")
+    assert ordered.json()["phase"] == "draining"
     assert (refused.status_code, read_error(refused)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
     assert refused.headers["retry-after"].isdecimal()
     assert (readiness.status_code, read_error(readiness)["error_code"]) == (503, "LLM_SERVICE_DRAINING")
@@ -76,15 +67,11 @@ async def test_drain_finishes_what_was_started_and_resume_takes_it_back(
     assert sorted(open_envelope(record.value()).data.request_id for record in records) == sorted(accepted)
 
 
-async def test_drain_that_runs_out_of_time_says_so(
-    patient_service: httpx.AsyncClient, body: dict[str, Any]
-) -> None:
+async def test_drain_that_runs_out_of_time_says_so(patient_service: httpx.AsyncClient, body: Body) -> None:
     await submit_many(patient_service, body, 2)
-
     await until_called(patient_service)  # a drain of what only waits is done at once
     await patient_service.post("/admin/v1/drain", json={"timeout_seconds": 0.05})
     report = await wait_for_drain(patient_service)
-
     assert report["state"] == "timed_out"
     assert report["phase"] == "draining"
 
@@ -93,16 +80,15 @@ async def test_drain_that_runs_out_of_time_says_so(
     "order", [{"timeout_seconds": 0}, {"timeout_seconds": "5"}, {"until_empty": 1}, {"unknown": 1}, [1]]
 )
 async def test_faulty_drain_order_is_refused_and_changes_nothing(
-    client: httpx.AsyncClient, read_error: Callable[[httpx.Response], dict[str, Any]], order: Any
+    client: httpx.AsyncClient, read_error: ReadError, order: Any
 ) -> None:
     response = await client.post("/admin/v1/drain", json=order)
-
     assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
     assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_snapshot_agrees_with_the_metrics(
-    own_service: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+    own_service: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
     await submit_many(own_service, body, 6)
     await own_service.post(PATH, json=body | {"essay_a": ""})
@@ -121,35 +107,25 @@ async def test_snapshot_agrees_with_the_metrics(
         assert snapshot["queue"]["disk"]["free_bytes"] > snapshot["queue"]["disk"]["reserve_bytes"] > 0
     else:
         assert set(snapshot["queue"]["topics"]) == {"requests", "journal", "memory", "dead_letters"}
-    assert snapshot["totals"] == {
-        "accepted": 6,
-        "rejected": 1,
-        "succeeded": 6,
-        "failed": 0,
-        "published": 6,
-        "publish_failures": 0,
-    }
+    accepted = {"accepted": 6, "succeeded": 6, "published": 6}
+    assert snapshot["totals"] == accepted | {"rejected": 1, "failed": 0, "publish_failures": 0}
     assert set(snapshot["rates"]) == set(snapshot["totals"])
     assert set(snapshot["latency"]) == {"accept", "queue_wait", "provider", "publish", "end_to_end"}
     for name, latency in snapshot["latency"].items():
         assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"], name
         assert latency["buckets"]["+Inf"] == 6
     (provider,) = snapshot["providers"]
-    assert (provider["name"], provider["circuit"], provider["calls"], provider["errors"]) == (
-        "openai",
-        "closed",
-        6,
-        0,
-    )
+    assert (provider["name"], provider["circuit"], provider["calls"]) == ("openai", "closed", 6)
+    assert provider["errors"] == 0
     assert (provider["in_flight"], provider["last_error"], provider["held_until"]) == (0, None, None)
     assert (snapshot["outbox"], snapshot["drain"]["state"]) == ({"depth": 0, "parked": 0}, "none")
     assert "llm_requests_accepted_total 6.0" in metrics
+    assert 'llm_requests_rejected_total{error_code="LLM_INVALID_PROMPT"} 1.0' in metrics
     assert 'llm_circuit_state{provider="openai"} 0.0' in metrics
     assert re.search(r'llm_tokens_total\{kind="prompt",provider="openai"\} [1-9]', metrics)
 
 
 async def test_stream_sends_snapshots_as_events(client: httpx.AsyncClient) -> None:
-    """The stream is the snapshot, twice a second, as server-sent events."""
     events: list[str] = []
     async with asyncio.timeout(HANG_SECONDS), client.stream("GET", "/admin/v1/stream") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -179,11 +155,10 @@ async def test_providers_tell_models_and_limits(client: httpx.AsyncClient) -> No
 
 
 async def test_openapi_schema_takes_a_valid_request_and_no_other(
-    client: httpx.AsyncClient, body: dict[str, Any]
+    client: httpx.AsyncClient, body: Body
 ) -> None:
     document = (await client.get("/openapi.json")).json()
     docs = await client.get("/docs")
-
     assert docs.status_code == 200
     assert "swagger" in docs.text.lower()
     schema = {"$ref": "#/components/schemas/LLMComparisonRequest", "components": document["components"]}
@@ -193,7 +168,7 @@ async def test_openapi_schema_takes_a_valid_request_and_no_other(
 
 
 async def test_same_key_and_body_is_the_same_request(
-    client: httpx.AsyncClient, body: dict[str, Any], topic: str, read_topic: Any
+    client: httpx.AsyncClient, body: Body, topic: str, read_topic: Any
 ) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     reordered = json.dumps(dict(reversed(body.items())), indent=3).encode()
@@ -210,28 +185,8 @@ async def test_same_key_and_body_is_the_same_request(
     assert called_back == {later.json()["queue_id"], marker.json()["queue_id"]}
 
 
-async def test_same_key_with_another_body_is_a_conflict(
-    client: httpx.AsyncClient, body: dict[str, Any], read_error: Callable[[httpx.Response], dict[str, Any]]
-) -> None:
-    key = {"Idempotency-Key": uuid4().hex}
-    await client.post(PATH, json=body, headers=key)
-
-    response = await client.post(PATH, json=body | {"priority": 1}, headers=key)
-
-    assert (response.status_code, read_error(response)["error_code"]) == (409, "LLM_IDEMPOTENCY_CONFLICT")
-
-
-@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
-async def test_faulty_idempotency_key_is_refused(
-    client: httpx.AsyncClient, body: dict[str, Any], key: str
-) -> None:
-    response = await client.post(PATH, json=body, headers={"Idempotency-Key": key})
-
-    assert response.status_code == 422
-
-
 async def test_expired_request_is_called_back_although_the_pool_is_full(
-    patient_service: httpx.AsyncClient, body: dict[str, Any], create_topic: Any, read_topic: Any
+    patient_service: httpx.AsyncClient, body: Body, create_topic: Any, read_topic: Any
 ) -> None:
     expiring = f"results.{uuid4().hex}"
     await create_topic(expiring, 1)
@@ -249,9 +204,9 @@ async def test_expired_request_is_called_back_although_the_pool_is_full(
 
 async def test_queue_that_cannot_be_written_is_told_and_recovers(
     own_service: httpx.AsyncClient,
-    body: dict[str, Any],
+    body: Body,
     tmp_path: Path,
-    read_error: Callable[[httpx.Response], dict[str, Any]],
+    read_error: ReadError,
     request: pytest.FixtureRequest,
 ) -> None:
     if request.config.getoption("--queue") == "kafka":
@@ -278,10 +233,7 @@ async def test_queue_that_cannot_be_written_is_told_and_recovers(
 
 
 async def test_full_queue_is_refused_with_a_time_to_come_back(
-    start_judged: Callable[..., str],
-    judge: Judge,
-    body: dict[str, Any],
-    read_error: Callable[[httpx.Response], dict[str, Any]],
+    start_judged: Callable[..., str], judge: Judge, body: Body, read_error: ReadError
 ) -> None:
     judge.gate.clear()
     async with open_client(start_judged(QUEUE_MAX_SIZE="4")) as client:

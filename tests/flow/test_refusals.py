@@ -3,21 +3,24 @@
 import json
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 
+from tests.flow.conftest import Body, ReadError
+
 PATH = "/api/v1/comparison"
 JSON = {"content-type": "application/json"}
 
-ReadError = Callable[[httpx.Response], dict[str, Any]]
-Body = dict[str, Any]
 Change = Callable[[Body], object]
 
 
 def put(field: str, value: Any) -> Change:
     return lambda body: body.update({field: value})
+
+
+def override(**values: Any) -> Change:
+    return put("llm_config_overrides", values)
 
 
 def drop(field: str) -> Change:
@@ -47,23 +50,11 @@ FIELD_FAULTS: list[tuple[str, Change, str]] = [
     ("topic internal", put("callback_topic", "__consumer_offsets"), "LLM_INVALID_CALLBACK_TOPIC"),
     ("topic off the list", put("callback_topic", "other.topic"), "LLM_INVALID_CALLBACK_TOPIC"),
     ("topic absent", put("callback_topic", "results.absent"), "LLM_INVALID_CALLBACK_TOPIC"),
-    ("provider unknown", put("llm_config_overrides", {"provider_override": "acme"}), "LLM_INVALID_CONFIG"),
-    (
-        "provider without a key",
-        put("llm_config_overrides", {"provider_override": "anthropic"}),
-        "LLM_INVALID_CONFIG",
-    ),
-    (
-        "model unknown",
-        put("llm_config_overrides", {"provider_override": "openai", "model_override": "gpt-none"}),
-        "LLM_INVALID_CONFIG",
-    ),
-    (
-        "temperature too high",
-        put("llm_config_overrides", {"temperature_override": 2.5}),
-        "LLM_INVALID_CONFIG",
-    ),
-    ("tokens not positive", put("llm_config_overrides", {"max_tokens_override": 0}), "LLM_INVALID_CONFIG"),
+    ("provider unknown", override(provider_override="acme"), "LLM_INVALID_CONFIG"),
+    ("provider without a key", override(provider_override="anthropic"), "LLM_INVALID_CONFIG"),
+    ("model unknown", override(provider_override="openai", model_override="gpt-none"), "LLM_INVALID_CONFIG"),
+    ("temperature too high", override(temperature_override=2.5), "LLM_INVALID_CONFIG"),
+    ("tokens not positive", override(max_tokens_override=0), "LLM_INVALID_CONFIG"),
     ("metadata too large", put("metadata", {"x": "y" * 16_400}), "LLM_CONTENT_TOO_LONG"),
 ]
 
@@ -76,9 +67,7 @@ async def test_faulty_field_is_refused_with_its_code(
 ) -> None:
     change(body)
     status = 413 if code == "LLM_CONTENT_TOO_LONG" else 422
-
     response = await client.post(PATH, json=body)
-
     assert (response.status_code, read_error(response)["error_code"]) == (status, code)
 
 
@@ -100,9 +89,7 @@ RAW_FAULTS = [
 async def test_body_that_is_no_json_object_is_refused(
     client: httpx.AsyncClient, read_error: ReadError, content: bytes, headers: dict[str, str], status: int
 ) -> None:
-    """What cannot be read as a JSON object is the caller's fault, never a failure of the service."""
     response = await client.post(PATH, content=content, headers=headers)
-
     assert (response.status_code, read_error(response)["error_code"]) == (status, "LLM_INVALID_REQUEST")
 
 
@@ -111,30 +98,22 @@ async def test_metadata_that_json_cannot_carry_back_is_refused(
 ) -> None:
     """A number beyond JSON's range would poison the callback, so it gets no 202."""
     content = json.dumps(body)[:-1] + ', "metadata": {"x": 1e999}}'
-
     response = await client.post(PATH, content=content.encode(), headers=JSON)
-
     assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
 
 
-async def test_body_over_the_limit_is_refused_by_its_length(
+async def test_body_over_the_limit_is_refused_by_its_length_and_while_reading(
     client: httpx.AsyncClient, body: Body, read_error: ReadError
-) -> None:
-    response = await client.post(PATH, json={**body, "essay_a": "x" * 1_100_000})
-
-    assert (response.status_code, read_error(response)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
-
-
-async def test_body_over_the_limit_is_refused_while_reading(
-    client: httpx.AsyncClient, read_error: ReadError
 ) -> None:
     async def drip() -> Any:
         for _ in range(40):
             yield b" " * 65_536
 
-    response = await client.post(PATH, content=drip(), headers=JSON)
+    by_length = await client.post(PATH, json={**body, "essay_a": "x" * 1_100_000})
+    while_reading = await client.post(PATH, content=drip(), headers=JSON)
 
-    assert (response.status_code, read_error(response)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
+    for response in (by_length, while_reading):
+        assert (response.status_code, read_error(response)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
 
 
 PRECEDENCE: list[tuple[str, list[Change], str]] = [
@@ -156,12 +135,12 @@ PRECEDENCE: list[tuple[str, list[Change], str]] = [
     ),
     (
         "prompt before configuration",
-        [put("essay_a", ""), put("llm_config_overrides", {"temperature_override": 9})],
+        [put("essay_a", ""), override(temperature_override=9)],
         "LLM_INVALID_PROMPT",
     ),
     (
         "topic before configuration",
-        [put("callback_topic", 3), put("llm_config_overrides", {"provider_override": "acme"})],
+        [put("callback_topic", 3), override(provider_override="acme")],
         "LLM_INVALID_CALLBACK_TOPIC",
     ),
 ]
@@ -175,42 +154,40 @@ async def test_most_important_fault_is_told(
 ) -> None:
     for change in changes:
         change(body)
-
     response = await client.post(PATH, json=body)
-
     assert read_error(response)["error_code"] == code
 
 
-async def test_refusal_carries_the_callers_correlation_id(
+async def test_correlation_id_is_that_of_the_body_or_else_of_the_header(
     client: httpx.AsyncClient, body: Body, read_error: ReadError
 ) -> None:
-    correlation_id = "4e9c8d5e-3f0b-4d5a-8a55-0d9d2d0e7a10"
-    body |= {"correlation_id": correlation_id, "user_prompt": ""}
-
-    response = await client.post(PATH, json=body)
-
-    assert read_error(response)["correlation_id"] == correlation_id
-
-
-async def test_header_correlation_id_is_used_where_the_body_has_none(
-    client: httpx.AsyncClient, body: Body
-) -> None:
     header = {"X-Correlation-ID": "4e9c8d5e-3f0b-4d5a-8a55-0d9d2d0e7a10"}
-    own = "11111111-2222-4333-8444-555555555555"
+    own = {"correlation_id": "11111111-2222-4333-8444-555555555555"}
 
     from_header = await client.post(PATH, json=body, headers=header)
-    from_body = await client.post(PATH, json=body | {"correlation_id": own}, headers=header)
+    from_body = await client.post(PATH, json=body | own, headers=header)
+    refusal = await client.post(PATH, json=body | own | {"user_prompt": ""})
 
-    assert UUID(from_header.json()["correlation_id"]) == UUID(header["X-Correlation-ID"])
-    assert UUID(from_body.json()["correlation_id"]) == UUID(own)
+    assert from_header.json()["correlation_id"] == header["X-Correlation-ID"]
+    assert from_body.json()["correlation_id"] == own["correlation_id"]
+    assert read_error(refusal)["correlation_id"] == own["correlation_id"]
 
 
-@pytest.mark.parametrize("headers", [{"X-Correlation-ID": "7"}, {"X-Run-ID": "a b"}, {"X-Run-ID": "x" * 65}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Correlation-ID": "7"},
+        {"X-Run-ID": "a b"},
+        {"X-Run-ID": "x" * 65},
+        {"Idempotency-Key": ""},
+        {"Idempotency-Key": "a b"},
+        {"Idempotency-Key": "x" * 256},
+    ],
+)
 async def test_faulty_header_is_refused(
     client: httpx.AsyncClient, body: Body, read_error: ReadError, headers: dict[str, str]
 ) -> None:
     response = await client.post(PATH, json=body, headers=headers)
-
     assert (response.status_code, read_error(response)["error_code"]) == (422, "LLM_INVALID_REQUEST")
 
 
@@ -228,13 +205,4 @@ async def test_unknown_route_and_wrong_method_have_the_one_error_body(
     client: httpx.AsyncClient, read_error: ReadError, method: str, path: str, status: int, code: str
 ) -> None:
     response = await client.request(method, path)
-
     assert (response.status_code, read_error(response)["error_code"]) == (status, code)
-
-
-async def test_refused_requests_are_counted_by_code(client: httpx.AsyncClient, body: Body) -> None:
-    await client.post(PATH, json=body | {"essay_a": ""})
-
-    metrics = (await client.get("/metrics")).text
-
-    assert 'llm_requests_rejected_total{error_code="LLM_INVALID_PROMPT"}' in metrics

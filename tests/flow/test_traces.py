@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ import pytest
 
 from service.contracts.codec import open_envelope, read_header
 from tests.flow.collector import Collector, collecting
-from tests.flow.conftest import make_env
+from tests.flow.conftest import Body, Run, make_env
 from tests.flow.judge import Judge
-from tests.waiting import HANG_SECONDS, open_client
+from tests.waiting import open_client
 
-Body = dict[str, Any]
 SUBMIT, RECEIVE = "submit comparison", "receive callback"
 PROCESS, ASK = "process comparison", "chat gpt-4o-mini"
 ACCEPT = "POST /api/v1/comparison"
@@ -27,7 +23,6 @@ SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    """Where traces go."""
     async with collecting() as running:
         yield running
 
@@ -36,7 +31,6 @@ async def collector() -> AsyncIterator[Collector]:
 async def traced(
     launcher: Any, judge: Judge, collector: Collector, bootstrap_servers: str, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A service that tells its traces, and asks a fake provider."""
     env = make_env(bootstrap_servers, tmp_path, OPENAI_API_KEY="fake-key", OPENAI_BASE_URL=judge.url)
     env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     child = launcher.start("service", env=env)
@@ -45,37 +39,27 @@ async def traced(
 
 
 async def test_one_trace_from_the_command_line_to_the_consumer(
-    traced: httpx.AsyncClient, collector: Collector, body: Body, bootstrap_servers: str, tmp_path: Path
+    llmctl: Run, traced: httpx.AsyncClient, collector: Collector, body: Body, bootstrap_servers: str
 ) -> None:
     """CLI → HTTP → queue → provider → publish → consumer: one trace, each step below the one before it."""
-    (tmp_path / "lines.jsonl").write_text(json.dumps(body))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmctl", "submit", "--file", str(tmp_path / "lines.jsonl"), "--wait"),
-        *("--url", str(traced.base_url), "--bootstrap-servers", bootstrap_servers),
-        env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "LLMCTL_CONFIG": os.devnull},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    ended = await llmctl(
+        *("submit", "--file", "-", "--wait", "--timeout", "300s", "--url", str(traced.base_url)),
+        *("--bootstrap-servers", bootstrap_servers),
+        stdin=json.dumps(body).encode(),
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url},
     )
-    async with asyncio.timeout(HANG_SECONDS):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
+    assert ended.code == 0, ended.err
     publish = f"send {body['callback_topic']}"
 
     spans = await collector.wait_for({SUBMIT, ACCEPT, PROCESS, ASK, publish, RECEIVE})
 
-    queue_id = json.loads(out)["queue_id"]
+    queue_id = json.loads(ended.out)["queue_id"]
     assert len({span.trace_id for span in collector.spans}) == 1
     parents = {name: span.parent_id for name, span in spans.items()}
     ids = {name: span.span_id for name, span in spans.items()}
-    assert parents == {
-        SUBMIT: "",
-        ACCEPT: ids[SUBMIT],
-        PROCESS: ids[ACCEPT],
-        ASK: ids[PROCESS],
-        publish: ids[PROCESS],
-        RECEIVE: ids[PROCESS],
-    }
-    assert {name: span.kind for name, span in spans.items()} == {
+    children = dict.fromkeys((ASK, publish, RECEIVE), ids[PROCESS])
+    assert parents == {SUBMIT: "", ACCEPT: ids[SUBMIT], PROCESS: ids[ACCEPT]} | children
+    kinds = {
         SUBMIT: CLIENT,
         ACCEPT: SERVER,
         PROCESS: CONSUMER,
@@ -83,6 +67,7 @@ async def test_one_trace_from_the_command_line_to_the_consumer(
         publish: PRODUCER,
         RECEIVE: CONSUMER,
     }
+    assert {name: span.kind for name, span in spans.items()} == kinds
     assert {span.service for span in collector.spans} == {"llmctl", "llm_provider_service"}
     assert spans[PROCESS].attributes["messaging.message.id"] == queue_id
     assert spans[ASK].attributes["gen_ai.provider.name"] == "openai"
@@ -113,9 +98,7 @@ async def test_refusal_is_told_with_its_code(
     traced: httpx.AsyncClient, collector: Collector, body: Body
 ) -> None:
     await traced.post("/api/v1/comparison", json=body | {"essay_a": " "})
-
     spans = await collector.wait_for({ACCEPT})
-
     assert spans[ACCEPT].failed
     assert spans[ACCEPT].attributes["error.type"] == "LLM_INVALID_PROMPT"
     assert spans[ACCEPT].attributes["http.response.status_code"] == 422

@@ -1,8 +1,7 @@
 """Undelivered callbacks over real HTTP: a broker that refuses for good, the list, sending again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
 from simulator.broker.control import BrokerControl, TopicSpec
-from tests.flow.conftest import MOCK, make_env
-from tests.waiting import HANG_SECONDS, open_client, until
+from tests.flow.conftest import MOCK, Body, ReadError, make_env, read_records, read_snapshot, until_snapshot
+from tests.waiting import open_client
 
 PATH = "/api/v1/comparison"
 UNDELIVERED = "/admin/v1/undelivered"
-ReadError = Callable[[httpx.Response], dict[str, Any]]
 
 
 class Refusing:
@@ -30,68 +27,48 @@ class Refusing:
         self.bootstrap_servers: str = broker.ready["bootstrap_servers"]
         self.control = BrokerControl(Path(broker.ready["control"]))
 
-    async def snapshot(self) -> dict[str, Any]:
-        return dict((await self.client.get("/admin/v1/snapshot")).json()["outbox"])
-
-    async def park(self, body: dict[str, Any], reason: str = "MESSAGE_TOO_LARGE") -> str:
-        before = (await self.snapshot())["parked"]
+    async def park(self, body: Body, reason: str = "MESSAGE_TOO_LARGE") -> str:
+        before = (await read_snapshot(self.client))["outbox"]["parked"]
         await self.control.error(reason, count=2)  # in its batch, and by itself
         accepted = await self.client.post(PATH, json=body)
         assert accepted.status_code == 202
-
-        async def one_more() -> bool:
-            return bool((await self.snapshot())["parked"] == before + 1)
-
-        await until(one_more, what="a parked callback")
+        await until_snapshot(
+            self.client, lambda now: now["outbox"]["parked"] == before + 1, "an undelivered callback"
+        )
         return str(accepted.json()["queue_id"])
 
 
-@asynccontextmanager
-async def start(launcher: Any, path: Path, **settings: str) -> AsyncIterator[Refusing]:
+@pytest.fixture
+async def refusing(launcher: Any, tmp_path: Path) -> AsyncIterator[Refusing]:
     broker = launcher.start("simulator.broker", "--port", "0")
-    env = make_env(broker.ready["bootstrap_servers"], path, **MOCK, **settings)
-    service = launcher.start("service", env=env)
+    service = launcher.start("service", env=make_env(broker.ready["bootstrap_servers"], tmp_path, **MOCK))
     async with open_client(service.ready["url"]) as client:
         yield Refusing(client, broker)
 
 
 @pytest.fixture
-async def refusing(launcher: Any, tmp_path: Path) -> AsyncIterator[Refusing]:
-    """A service whose operators' routes are open."""
-    async with start(launcher, tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 async def own_body(refusing: Refusing) -> dict[str, Any]:
-    """A valid request for a topic of the own broker."""
     topic = f"results.{uuid4().hex}"
     await refusing.control.create_topics([TopicSpec(topic, 1)])
     return make_body(topic)
 
 
 def make_body(topic: str) -> dict[str, Any]:
-    return {
-        "user_prompt": "SECRET-PROMPT",
-        "essay_a": "SECRET-A",
-        "essay_b": "SECRET-B",
-        "callback_topic": topic,
-    }
+    texts = {"user_prompt": "SECRET-PROMPT", "essay_a": "SECRET-A", "essay_b": "SECRET-B"}
+    return {**texts, "callback_topic": topic}
 
 
 async def test_a_refused_callback_is_listed_and_delivered_when_sent_again(
-    refusing: Refusing, own_body: dict[str, Any]
+    refusing: Refusing, own_body: Body
 ) -> None:
     queue_id = await refusing.park(own_body)
 
     listed = await refusing.client.get(UNDELIVERED)
     (item,) = listed.json()["items"]
     resent = await refusing.client.post(f"{UNDELIVERED}/resend", json={"queue_ids": [queue_id, "unknown"]})
+    delivered = {"depth": 0, "parked": 0}
+    await until_snapshot(refusing.client, lambda now: now["outbox"] == delivered, "its delivery")
 
-    async def delivered() -> bool:
-        return await refusing.snapshot() == {"depth": 0, "parked": 0}
-
-    await until(delivered, what="its delivery")
     assert {"total": 1, "next": None}.items() <= listed.json().items()
     assert set(item) == {
         *("queue_id", "correlation_id", "topic", "reason", "message"),
@@ -108,29 +85,7 @@ async def test_a_refused_callback_is_listed_and_delivered_when_sent_again(
     assert (await refusing.client.get(UNDELIVERED)).json() == {"total": 0, "items": [], "next": None}
 
 
-@pytest.fixture
-def read_own(refusing: Refusing) -> Callable[[str, int], list[Any]]:
-    """Reads a topic of the own broker from its beginning, with a foreign client."""
-
-    def read(topic: str, count: int) -> list[Any]:
-        consumer = Consumer({"bootstrap.servers": refusing.bootstrap_servers, "group.id": uuid4().hex})
-        try:
-            consumer.assign([TopicPartition(topic, 0, 0)])
-            records: list[Any] = []
-            while len(records) < count:
-                polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
-                assert polled, f"{topic} has {len(records)} of {count} records"
-                records.extend(polled)
-            return records
-        finally:
-            consumer.close()
-
-    return read
-
-
-async def test_all_are_sent_again_across_pages_and_topics(
-    refusing: Refusing, own_body: dict[str, Any], read_own: Any
-) -> None:
+async def test_all_are_sent_again_across_pages_and_topics(refusing: Refusing, own_body: Body) -> None:
     topic = own_body["callback_topic"]
     other = f"{topic}.other"
     await refusing.control.create_topics([TopicSpec(other, 1)])
@@ -141,7 +96,7 @@ async def test_all_are_sent_again_across_pages_and_topics(
     second = (await refusing.client.get(UNDELIVERED, params={"limit": 2, "after": first["next"]})).json()
     alone = (await refusing.client.get(UNDELIVERED, params={"topic": other})).json()
     resent = await refusing.client.post(f"{UNDELIVERED}/resend", json={"all": True})
-    records = await asyncio.to_thread(read_own, topic, 2)
+    records = await asyncio.to_thread(read_records, refusing.bootstrap_servers, topic, 2)
 
     assert [item["queue_id"] for item in first["items"] + second["items"]] == [*ids, lone]
     assert (first["total"], second["next"]) == (3, None)
@@ -166,24 +121,22 @@ async def test_a_faulty_resend_order_is_one_sentence(
     client: httpx.AsyncClient, read_error: ReadError, order: Any
 ) -> None:
     error = read_error(refused := await client.post(f"{UNDELIVERED}/resend", json=order))
-
     assert (refused.status_code, error["error_code"]) == (422, "LLM_INVALID_REQUEST")
     assert error["message"].endswith(".")
     assert "\n" not in error["message"]
 
 
+@pytest.mark.parametrize("content", [b"", b'{"all": true, "queue_ids": ["x"]}'])
 async def test_an_order_of_both_or_neither_says_what_to_say(
-    client: httpx.AsyncClient, read_error: ReadError
+    client: httpx.AsyncClient, read_error: ReadError, content: bytes
 ) -> None:
-    for content in (b"", b'{"all": true, "queue_ids": ["x"]}'):
-        error = read_error(await client.post(f"{UNDELIVERED}/resend", content=content))
-        assert 'either {"queue_ids": […]} or {"all": true}' in error["message"]
+    error = read_error(await client.post(f"{UNDELIVERED}/resend", content=content))
+    assert 'either {"queue_ids": […]} or {"all": true}' in error["message"]
 
 
 async def test_an_order_beyond_its_limit_is_refused(client: httpx.AsyncClient, read_error: ReadError) -> None:
     large = await client.post(f"{UNDELIVERED}/resend", json={"queue_ids": ["x" * 99] * 2000})
     many = await client.post(f"{UNDELIVERED}/resend", json={"queue_ids": ["x"] * 1001})
-
     assert (large.status_code, read_error(large)["error_code"]) == (413, "LLM_CONTENT_TOO_LONG")
     assert many.status_code == 422
     assert read_error(many)["details"] == {"field": "queue_ids"}
@@ -194,18 +147,5 @@ async def test_a_faulty_query_is_refused(
     client: httpx.AsyncClient, read_error: ReadError, query: str
 ) -> None:
     error = read_error(refused := await client.get(f"{UNDELIVERED}?{query}"))
-
     assert refused.status_code == 422
     assert error["details"]["field"] == query.partition("=")[0]
-
-
-async def test_the_routes_are_the_operators(launcher: Any, tmp_path: Path, read_error: ReadError) -> None:
-    async with start(launcher, tmp_path, ADMIN_TOKEN="operators-secret-token") as running:
-        for ask in (
-            running.client.get(UNDELIVERED),
-            running.client.post(f"{UNDELIVERED}/resend", json={"all": True}),
-        ):
-            refused = await ask
-            assert (refused.status_code, read_error(refused)["error_code"]) == (401, "LLM_UNAUTHORIZED")
-        headers = {"Authorization": "Bearer operators-secret-token"}
-        assert (await running.client.get(UNDELIVERED, headers=headers)).json()["total"] == 0

@@ -14,7 +14,7 @@ from service.contracts.codec import open_usage, read_header
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.events import UsageEnvelope
 from tests.conftest import Child, Launcher
-from tests.flow.conftest import make_env
+from tests.flow.conftest import make_env, until_snapshot
 from tests.waiting import open_client, until
 
 PATH = "/api/v1/comparison"
@@ -32,7 +32,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launche
 
 
 class Deployment:
-    """One service after the other on the same queue, each telling usage on the same topic."""
+    """One service after the other on the same queue and usage topic."""
 
     def __init__(self, launcher: Launcher, bootstrap_servers: str, folder: Path) -> None:
         self._launcher = launcher
@@ -49,7 +49,7 @@ class Deployment:
 
     def start(self) -> tuple[Child, httpx.AsyncClient]:
         child = self._launcher.start("service", env=self._env)
-        return child, open_client(child.ready["url"])
+        return child, open_client(child.ready["url"], headers=ADMIN)
 
 
 @pytest.fixture
@@ -108,14 +108,9 @@ async def test_usage_is_told_and_comes_to_the_account(
         refused = await submit(client, deployment.usage_topic, "red")
         callbacks = await asyncio.to_thread(read_topic, topic, REQUESTS)
         events = await read_events(read_topic, deployment.usage_topic, REQUESTS - 1)
-
-        async def is_told() -> bool:
-            snapshot = (await client.get("/admin/v1/snapshot", headers=ADMIN)).json()
-            assert snapshot["usage"]["topic"] == deployment.usage_topic
-            return bool(snapshot["usage"]["pending"] == 0)
-
-        await until(is_told, what="the end of telling")
-        rows = (await client.get("/admin/v1/usage", headers=ADMIN)).json()["rows"]
+        told_all = {"topic": deployment.usage_topic, "pending": 0}
+        await until_snapshot(client, lambda now: now["usage"].items() >= told_all.items(), "the last event")
+        rows = (await client.get("/admin/v1/usage")).json()["rows"]
         metrics = (await client.get("/metrics")).text
 
     assert refused.json()["error"]["error_code"] == LLMErrorCode.INVALID_CALLBACK_TOPIC
@@ -141,20 +136,12 @@ async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback
     deployment: Deployment, create_topic: Any, topic: str, read_topic: Any
 ) -> None:
     first, client = deployment.start()
-
-    async def count_pending() -> int:
-        snapshot = (await client.get("/admin/v1/snapshot", headers=ADMIN)).json()
-        return int(snapshot["usage"]["pending"])
-
     async with client:
         for _ in range(REQUESTS):
             assert (await submit(client, topic, "red")).status_code == 202
         await asyncio.to_thread(read_topic, topic, REQUESTS)
-
-        async def do_all_wait() -> bool:
-            return bool(failures(first)) and await count_pending() == REQUESTS
-
-        await until(do_all_wait, what="usage that waits")
+        await until(lambda: failures(first), "a failure to publish")
+        await until_snapshot(client, lambda now: now["usage"]["pending"] == REQUESTS, "usage that waits")
         first.kill()
     assert deployment.usage_topic in failures(first)[0]["reason"]
 
@@ -162,11 +149,7 @@ async def test_usage_waits_for_its_topic_across_a_crash_and_holds_up_no_callback
     second, client = deployment.start()
     async with client:
         events = await read_events(read_topic, deployment.usage_topic, REQUESTS)
-
-        async def does_none_wait() -> bool:
-            return await count_pending() == 0
-
-        await until(does_none_wait, what="the end of telling")
+        await until_snapshot(client, lambda now: now["usage"]["pending"] == 0, "the last event")
         assert second.stop() == 0
 
     _, client = deployment.start()

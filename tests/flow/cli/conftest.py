@@ -4,10 +4,9 @@ import asyncio
 import json
 import os
 import pty
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +16,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import uvicorn
 from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,53 +24,23 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from llmctl.__main__ import main
-from service.contracts.codec import seal
-from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
-from service.contracts.events import EventEnvelope, LLMComparisonResultV1
-from service.contracts.topics import derive_event_id
+from tests.flow.client.callbacks import make_callback
+from tests.flow.conftest import Ended
+from tests.flow.conftest import Run as Run
+from tests.flow.serving import serve
 from tests.waiting import HANG_SECONDS
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
+GOOD: dict[str, Any] = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
 
 
-Run = Callable[..., Awaitable[Ended]]
+def as_lines(*bodies: Any) -> bytes:
+    return b"".join(json.dumps(body).encode() + b"\n" for body in bodies)
 
 
-@pytest.fixture
-def llmctl() -> Run:
-    """Runs `llmctl` to its end; everything is a pipe."""
-
-    async def run(*words: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "llmctl",
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-        )
-        try:
-            async with asyncio.timeout(HANG_SECONDS):
-                out, err = await process.communicate(stdin)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
-
-    return run
+def read_lines(text: str | bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
 
 
 RunHere = Callable[..., Ended]
@@ -101,18 +69,37 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
+def read_shown(terminal: tuple[int, int]) -> str:
+    """Returns what ended commands wrote to a terminal; it comes through a little later than their end."""
+    ours, theirs = terminal
+    shown, end = b"", b"<end>"
+    os.write(theirs, end)
+    while not shown.endswith(end):
+        shown += os.read(ours, 65536)
+    return shown.removesuffix(end).decode()
+
+
 @asynccontextmanager
 async def start(
-    *words: str, terminal: int | None = None, env: Mapping[str, str] | None = None
+    *words: str,
+    terminal: int | None = None,
+    stdin: bytes | None = None,
+    stdout: int = asyncio.subprocess.PIPE,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Starts `llmctl`, on a terminal or without one; kills it if the test does not end it."""
+    nothing = asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "llmctl", *words),
-        stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
-        stdout=asyncio.subprocess.PIPE,
+        stdin=nothing if terminal is None else terminal,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE if terminal is None else terminal,
         env={**os.environ, **(env or {})},
     )
+    if stdin is not None:
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        process.stdin.write_eof()
     try:
         yield process
     finally:
@@ -121,10 +108,48 @@ async def start(
         await process.communicate()
 
 
+Answer = Callable[..., Coroutine[Any, Any, tuple[str, Ended]]]
+
+
 @pytest.fixture
-async def topic(create_topic: Any) -> str:
-    """A topic of this test's own, with two partitions."""
-    name = f"cli-{uuid4()}"
+def answer_question(terminal: tuple[int, int]) -> Answer:
+    """Runs `llmctl` on a terminal and answers its question; returns what was asked, and the end."""
+    ours, theirs = terminal
+
+    async def run(reply: bytes, *words: str) -> tuple[str, Ended]:
+        asked = b""
+        async with asyncio.timeout(HANG_SECONDS), start(*words, terminal=theirs) as process:
+            while b"[y/N]" not in asked:
+                asked += await asyncio.to_thread(os.read, ours, 4096)
+            os.write(ours, reply)
+            out, _ = await process.communicate()
+        assert process.returncode is not None
+        return asked.decode(), Ended(process.returncode, out.decode(), "")
+
+    return run
+
+
+@pytest.fixture
+def use_production(config_file: Path) -> Callable[[str], None]:
+    """Has `llmctl` use a service that is production."""
+
+    def use(url: str) -> None:
+        text = f'current = "live"\n[contexts.live]\nurl = "{url}"\nenvironment = "prod"\n'
+        config_file.write_text(text)
+
+    return use
+
+
+@pytest.fixture
+def on_kafka(bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has `llmctl` use the broker of the test where it is given no other."""
+    monkeypatch.setenv("LLMCTL_BOOTSTRAP_SERVERS", bootstrap_servers)
+
+
+@pytest.fixture
+async def topic(create_topic: Any, on_kafka: None) -> str:
+    """A topic of this test's own, with two partitions, on the broker that `llmctl` uses."""
+    name = f"results.{uuid4().hex}"
     await create_topic(name, 2)
     return name
 
@@ -137,55 +162,45 @@ class StubService:
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
-    full_times: int = 0
-    """So many requests are refused with 503 first."""
+    full_times: int = 0  # so many requests are refused with 503 first
     retry_after: str = "0"
-    full_after: int | None = None
-    """From so many accepted ones on, everything new is refused with 503."""
-    silent_after: int | None = None
-    """From so many accepted ones on, requests are accepted and no answer comes."""
-    arrivals: list[float] = field(default_factory=list)
-    """When each request came, by the monotonic clock."""
-    lost_answers: int = 0
-    """So many answers break off after the request was accepted."""
+    full_after: int | None = None  # from so many accepted ones on, everything new is refused with 503
+    silent_after: int | None = (
+        None  # from so many accepted ones on, requests are accepted and no answer comes
+    )
+    arrivals: list[float] = field(default_factory=list)  # by the monotonic clock
+    lost_answers: int = 0  # so many answers break off after the request was accepted
     conflicts: bool = False
-    keys: list[str] = field(default_factory=list)
-    """The idempotency keys as they came, repeated ones too."""
+    keys: list[str] = field(default_factory=list)  # as they came, repeated ones too
     accepted: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls_back: bool = True
     model: str = "gpt-4o-mini"
     run_id: str | None = None
 
     async def submit(self, request: Request) -> Response:
-        """`POST /api/v1/comparison`."""
         body = await request.json()
         self.arrivals.append(time.monotonic())
         self.authorizations.append(request.headers.get("authorization"))
         key = request.headers["idempotency-key"]
         self.keys.append(key)
-        correlation_id = uuid4()
         if self.conflicts:
-            return JSONResponse(self._refuse(correlation_id, LLMErrorCode.IDEMPOTENCY_CONFLICT), 409)
+            return self._refuse(LLMErrorCode.IDEMPOTENCY_CONFLICT, 409)
         if key in self.accepted:
             return self._lose(JSONResponse(self.accepted[key], 202))
         if self.full_times or (self.full_after is not None and len(self.bodies) >= self.full_after):
             self.full_times = max(0, self.full_times - 1)
-            return JSONResponse(
-                self._refuse(correlation_id, LLMErrorCode.QUEUE_FULL), 503, {"Retry-After": self.retry_after}
-            )
+            return self._refuse(LLMErrorCode.QUEUE_FULL, 503, **{"Retry-After": self.retry_after})
         if "essay_b" not in body:
-            return JSONResponse(self._refuse(correlation_id, LLMErrorCode.INVALID_PROMPT), 422)
+            return self._refuse(LLMErrorCode.INVALID_PROMPT, 422)
         self.bodies.append(body)
-        queue_id = str(uuid4())
+        queue_id, correlation_id, topic = str(uuid4()), uuid4(), body["callback_topic"]
         if self.calls_back:  # before the answer: the fastest callback that there can be
-            await self.call_back(
-                body["callback_topic"], queue_id, correlation_id, fails=body["essay_b"] == "fail"
-            )
+            await self.call_back(topic, queue_id, correlation_id, fails=body["essay_b"] == "fail")
         accepted = {
             "queue_id": queue_id,
             "correlation_id": str(correlation_id),
             "status": "queued",
-            "callback_topic": body["callback_topic"],
+            "callback_topic": topic,
             "queue_position": 1,
             "message": "queued",
         }
@@ -213,38 +228,19 @@ class StubService:
         key: bytes | None = None,
     ) -> None:
         """Puts a callback on the topic, so many times, under its own key or another."""
-        now = datetime.now(UTC)
-        error = ErrorDetail.model_validate(
-            self._refuse(correlation_id, LLMErrorCode.PROVIDER_TIMEOUT)["error"]
+        error = self._explain(correlation_id, LLMErrorCode.PROVIDER_TIMEOUT) if fails else None
+        made_key, value, headers = make_callback(
+            queue_id, correlation_id, error=error, model=self.model, run_id=self.run_id
         )
-        envelope = EventEnvelope[LLMComparisonResultV1](
-            event_id=derive_event_id(queue_id),
-            event_type="llm_provider.comparison_result",
-            source_service="llm_provider_service",
-            correlation_id=correlation_id,
-            data=LLMComparisonResultV1(
-                request_id=queue_id,
-                correlation_id=correlation_id,
-                winner=None if fails else EssayComparisonWinner.ESSAY_A,
-                justification=None if fails else "better",
-                confidence=None if fails else 0.9,
-                error_detail=error if fails else None,
-                provider=LLMProviderType.OPENAI,
-                model=self.model,
-                response_time_ms=5,
-                cost_estimate=0.0001,
-                requested_at=now,
-                completed_at=now,
-            ),
-        )
-        sealed = seal(envelope, run_id=self.run_id)
         for _ in range(copies):
-            await self.producer.send_and_wait(
-                topic, sealed.value, key=key or str(correlation_id).encode(), headers=list(sealed.headers)
-            )
+            await self.producer.send_and_wait(topic, value, key=key or made_key, headers=headers)
 
-    def _refuse(self, correlation_id: UUID, code: LLMErrorCode) -> dict[str, Any]:
-        detail = ErrorDetail(
+    def _refuse(self, code: LLMErrorCode, status: int, **headers: str) -> Response:
+        error = self._explain(uuid4(), code).model_dump(mode="json")
+        return JSONResponse({"error": error}, status, headers)
+
+    def _explain(self, correlation_id: UUID, code: LLMErrorCode) -> ErrorDetail:
+        return ErrorDetail(
             error_code=code,
             message=f"refused: {code}",
             correlation_id=correlation_id,
@@ -252,23 +248,33 @@ class StubService:
             service="stub",
             operation="submit",
         )
-        return {"error": detail.model_dump(mode="json")}
 
 
 @pytest.fixture
-async def service(bootstrap_servers: str) -> AsyncIterator[StubService]:
-    """A stand-in for the service, over real HTTP."""
+async def service(bootstrap_servers: str, on_kafka: None) -> AsyncIterator[StubService]:
+    """A stand-in for the service, over real HTTP; `llmctl` uses its broker."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
     await producer.start()
     try:
         stub = StubService(producer)
-        async with _serve(
-            Starlette(routes=[Route("/api/v1/comparison", stub.submit, methods=["POST"])])
-        ) as url:
+        route = Route("/api/v1/comparison", stub.submit, methods=["POST"])
+        async with serve(Starlette(routes=[route])) as url:
             stub.url = url
             yield stub
     finally:
         await producer.stop()
+
+
+@pytest.fixture
+def submit(llmctl: Run, service: StubService) -> Run:
+    """Submits lines to the stand-in; options can follow."""
+
+    async def run(lines: bytes, *words: str, topic: str = "t", receipts: Path | None = None) -> Ended:
+        kept = () if receipts is None else ("--receipts", str(receipts))
+        where = ("--file", "-", "--callback-topic", topic, "--url", service.url)
+        return await llmctl("submit", *where, *kept, *words, stdin=lines)
+
+    return run
 
 
 @dataclass
@@ -279,16 +285,13 @@ class StubAdmin:
     statuses: list[dict[str, Any]] = field(default_factory=list)
     """Told one after the other, the last one again and again."""
     refusal: tuple[int, str] | None = None
-    breaks_after: int | None = None
-    """From this many calls on, the connection breaks."""
-    silent_after: int | None = None
-    """From this many calls on, no answer comes."""
+    breaks_after: int | None = None  # from this many calls on, the connection breaks
+    silent_after: int | None = None  # from this many calls on, no answer comes
     silences: int = 0
     calls: list[tuple[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
 
     async def answer(self, request: Request) -> Response:
-        """Every route under `/admin/v1`."""
         if self.breaks_after is not None and len(self.calls) >= self.breaks_after:
             return BrokenResponse()
         if self.silent_after is not None and len(self.calls) >= self.silent_after:
@@ -314,7 +317,7 @@ async def admin() -> AsyncIterator[StubAdmin]:
         Route("/admin/v1/drain", stub.answer, methods=["GET", "POST"]),
         Route("/admin/v1/resume", stub.answer, methods=["POST"]),
     ]
-    async with _serve(Starlette(routes=routes)) as url:
+    async with serve(Starlette(routes=routes)) as url:
         stub.url = url
         yield stub
 
@@ -323,44 +326,5 @@ class BrokenResponse(Response):
     """Begins an answer and never ends it: the server closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Promises more than it sends."""
         await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"99")]})
         await send({"type": "http.response.body", "body": b"{", "more_body": False})
-
-
-@asynccontextmanager
-async def _serve(app: Starlette) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        app, port=0, log_level="critical", lifespan="off", ws="none", timeout_keep_alive=30
-    )
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    async with asyncio.timeout(HANG_SECONDS):
-        await server.startup()
-    serving = asyncio.create_task(server.main_loop())
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await serving
-        await server.shutdown()
-
-
-@pytest.fixture
-def dead_port() -> Iterator[int]:
-    """A port on which nobody listens; it is reserved, but a server that reuses addresses may bind it."""
-    with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
-        yield int(reserved.getsockname()[1])
-
-
-@pytest.fixture(autouse=True)
-def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty file of contexts instead of the developer's own; a test writes into it what it needs."""
-    path = tmp_path / "llmctl.toml"
-    path.touch(mode=0o600)
-    monkeypatch.setenv("LLMCTL_CONFIG", str(path))
-    return path

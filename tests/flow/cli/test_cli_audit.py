@@ -1,7 +1,7 @@
 """`llmctl audit` and `tail-callbacks --verify`: broken promises on a topic are named, and nothing else."""
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,23 +13,20 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.flow.cli.conftest import RunHere, StubService
+from tests.flow.cli.conftest import Run, StubService
+from tests.flow.conftest import Body
 from tests.waiting import HANG_SECONDS
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J"
 
 
 @dataclass
 class Batch:
-    """Requests that were accepted, with their receipts."""
-
     topic: str
     path: Path
     correlations: dict[str, UUID] = field(default_factory=dict)
 
     def accept(self, count: int) -> list[str]:
-        """So many more are accepted."""
         ids = [str(uuid4()) for _ in range(count)]
         with self.path.open("a") as file:
             for queue_id in ids:
@@ -47,22 +44,17 @@ class Batch:
 
 @pytest.fixture
 def batch(topic: str, tmp_path: Path) -> Batch:
-    """A batch whose callbacks belong on this test's topic."""
     return Batch(topic, tmp_path / "receipts.jsonl")
 
 
 def group(problems: Sequence[dict[str, Any]]) -> dict[str, list[str | None]]:
-    """Which requests have which fault."""
     found: dict[str, list[str | None]] = {}
     for problem in problems:
         found.setdefault(problem["fault"], []).append(problem["queue_id"])
     return found
 
 
-async def test_names_exactly_what_does_not_fit(
-    llmctl: Run, service: Any, batch: Batch, bootstrap_servers: str
-) -> None:
-    """One callback is gone, one doubled, one has another key, two are malformed; strangers are left alone."""
+async def test_names_exactly_what_does_not_fit(llmctl: Run, service: Any, batch: Batch) -> None:
     good, failed, gone, doubled, other_key, broken = batch.accept(6)
     correlations = batch.correlations
     await service.call_back(batch.topic, good, correlations[good])
@@ -74,7 +66,7 @@ async def test_names_exactly_what_does_not_fit(
     await service.producer.send_and_wait(batch.topic, HOSTILE.encode())
     await service.call_back(batch.topic, str(uuid4()), uuid4())
 
-    where = ("--receipts", str(batch.path), "--bootstrap-servers", bootstrap_servers, "--wait", "0s")
+    where = ("--receipts", str(batch.path), "--wait", "0s")
     ended = await llmctl("audit", *where)
     told = await llmctl("audit", *where, "--output", "table", env={"COLUMNS": "200"})
 
@@ -97,24 +89,16 @@ async def test_names_exactly_what_does_not_fit(
     assert "\x1b" not in told.out + told.err
 
 
-async def test_all_that_fits_is_nothing_to_tell(
-    llmctl: Run, service: Any, batch: Batch, bootstrap_servers: str
-) -> None:
-    """Every request has its callback: exit code 0, also on a pipe from `cat`."""
+async def test_all_that_fits_is_nothing_to_tell(llmctl: Run, service: Any, batch: Batch) -> None:
     for queue_id in batch.accept(5):
         await service.call_back(batch.topic, queue_id, batch.correlations[queue_id])
-
-    ended = await llmctl(
-        "audit", "--receipts", "-", "--bootstrap-servers", bootstrap_servers, stdin=batch.path.read_bytes()
-    )
-
+    ended = await llmctl("audit", "--receipts", "-", stdin=batch.path.read_bytes())
     assert (ended.code, json.loads(ended.out)["success"]) == (0, 5)
 
 
 async def test_two_different_answers_and_one_on_another_topic(
-    llmctl: Run, service: Any, batch: Batch, bootstrap_servers: str, create_topic: Any
+    llmctl: Run, service: Any, batch: Batch, create_topic: Any
 ) -> None:
-    """What a plain copy is not: another answer to the same request, and one where nobody waits for it."""
     torn, lost, elsewhere = batch.accept(3)
     await create_topic(f"{batch.topic}-2", 1)
     await service.call_back(batch.topic, torn, batch.correlations[torn])
@@ -125,7 +109,7 @@ async def test_two_different_answers_and_one_on_another_topic(
     batch.path.write_text("\n".join(receipts))
     await service.call_back(f"{batch.topic}-2", elsewhere, batch.correlations[elsewhere])
 
-    where = ("--receipts", str(batch.path), "--bootstrap-servers", bootstrap_servers, "--wait", "0s")
+    where = ("--receipts", str(batch.path), "--wait", "0s")
     ended = await llmctl("audit", *where)
     one_topic = await llmctl("audit", f"{batch.topic}-2", *where)
 
@@ -133,17 +117,14 @@ async def test_two_different_answers_and_one_on_another_topic(
     assert (one_topic.code, json.loads(one_topic.out)["expected"]) == (0, 1)
 
 
-async def test_late_callbacks_are_named_where_that_is_asked(
-    llmctl: Run, service: Any, batch: Batch, bootstrap_servers: str
-) -> None:
-    """A limit on the time from acceptance to the topic."""
+async def test_late_callbacks_are_named_where_that_is_asked(llmctl: Run, service: Any, batch: Batch) -> None:
     (queue_id,) = batch.accept(1)
     receipt = json.loads(batch.path.read_text())
     receipt["accepted_at"] = receipt["accepted_at"].replace(str(datetime.now(UTC).year), "2001", 1)
     batch.path.write_text(json.dumps(receipt) + "\n")
     await service.call_back(batch.topic, queue_id, batch.correlations[queue_id])
 
-    where = ("--receipts", str(batch.path), "--bootstrap-servers", bootstrap_servers)
+    where = ("--receipts", str(batch.path))
     unjudged = await llmctl("audit", *where)
     judged = await llmctl("audit", *where, "--late", "1h")
 
@@ -151,66 +132,37 @@ async def test_late_callbacks_are_named_where_that_is_asked(
     assert group(json.loads(judged.out)["problems"]) == {"late": [queue_id]}
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ((), "either --receipts FILE, or --journal"),
-        (("--journal", "--receipts", "x"), "either --receipts FILE, or --journal"),
-        (("--receipts", "/nowhere/x"), "cannot be read"),
-        (("--receipts", "-"), "There is nothing to audit"),
-    ],
-)
-def test_wrong_usage_says_what_is_wrong(llmctl_here: RunHere, words: tuple[str, ...], said: str) -> None:
-    """One sentence and exit code 2."""
-    ended = llmctl_here("audit", *words)
-
-    assert ended.code == 2
-    assert said in ended.err
-
-
 async def test_file_that_holds_something_else_is_refused(llmctl: Run, batch: Batch) -> None:
-    """A line that is no receipt is named; the beginning of one at the end is what a crash leaves."""
     batch.accept(1)
     whole = batch.path.read_text()
     batch.path.write_text('{"essay_a": "x"}\n' + whole)
-
     ended = await llmctl("audit", "--receipts", str(batch.path))
-
     assert ended.code == 2
     assert "Line 1 of" in ended.err
     assert "is no receipt" in ended.err
 
 
 async def test_audits_by_the_services_journal(
-    llmctl: Run, client: httpx.AsyncClient, create_topic: Any, service_url: str, bootstrap_servers: str
+    llmctl: Run, client: httpx.AsyncClient, topic: str, body: Body, service_url: str
 ) -> None:
-    """What the service says it has called back stands there."""
-    topic = f"results.{uuid4().hex}"
-    await create_topic(topic, 2)
-    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
     accepted = [(await client.post("/api/v1/comparison", json=body)).status_code for _ in range(3)]
     tail = ("tail-callbacks", topic, "--from-beginning", "--count", "3", "--timeout", "300s", "--verify")
-    told = await llmctl(*tail, "--bootstrap-servers", bootstrap_servers)
-
-    where = ("--url", service_url, "--bootstrap-servers", bootstrap_servers)
+    told = await llmctl(*tail)
+    where = ("--url", service_url)
     ended = await llmctl("audit", topic, "--journal", *where)
-
     assert (accepted, told.code, ended.code) == ([202] * 3, 0, 0)
     document = json.loads(ended.out)
     assert (document["expected"], document["success"]) == (3, 3)
 
 
-async def test_verify_names_what_is_wrong_as_it_comes(
-    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
-) -> None:
-    """Live: a copy, a wrong key and what is no callback; exit code 5."""
+async def test_verify_names_what_is_wrong_as_it_comes(llmctl: Run, service: Any, topic: str) -> None:
     doubled, other_key = str(uuid4()), str(uuid4())
     await service.call_back(topic, doubled, uuid4(), copies=2)
     await service.call_back(topic, other_key, uuid4(), key=b"another")
     await service.producer.send_and_wait(topic, b"{}")
     words = ("tail-callbacks", topic, "--from-beginning", "--count", "4", "--verify")
 
-    ended = await llmctl(*words, "--bootstrap-servers", bootstrap_servers)
+    ended = await llmctl(*words)
 
     found = [json.loads(line)["fault"] for line in ended.out.splitlines()]
     assert ended.code == 5
@@ -221,7 +173,7 @@ async def test_verify_names_what_is_wrong_as_it_comes(
 async def test_what_a_transaction_took_back_was_never_said(
     llmctl: Run, apache_kafka: str, tmp_path: Path
 ) -> None:
-    """Markers and aborted records leave gaps in the offsets; the audit ends, and sees one answer."""
+    """Markers and aborted records leave gaps in the offsets."""
     batch = Batch(f"audit-{uuid4().hex}", tmp_path / "receipts.jsonl")
     admin = AdminClient({"bootstrap.servers": apache_kafka})
     admin.create_topics([NewTopic(batch.topic, 1)])[batch.topic].result(HANG_SECONDS)
@@ -229,25 +181,17 @@ async def test_what_a_transaction_took_back_was_never_said(
     async with AIOKafkaProducer(
         bootstrap_servers=apache_kafka, transactional_id=f"audit-{uuid4()}"
     ) as producer:
-        stub = Transactions(producer)
-        await stub.call_back(batch, queue_id, commit=False, fails=True)
-        await stub.call_back(batch, queue_id, commit=True)
-        await stub.call_back(batch, queue_id, commit=False)
+        stub = StubService(producer)
+
+        async def call_back(ending: Callable[[], Awaitable[None]], *, fails: bool = False) -> None:
+            await producer.begin_transaction()
+            await stub.call_back(batch.topic, queue_id, batch.correlations[queue_id], fails=fails)
+            await ending()
+
+        await call_back(producer.abort_transaction, fails=True)
+        await call_back(producer.commit_transaction)
+        await call_back(producer.abort_transaction)
 
     ended = await llmctl("audit", "--receipts", str(batch.path), "--bootstrap-servers", apache_kafka)
 
     assert (ended.code, json.loads(ended.out)["success"]) == (0, 1)
-
-
-class Transactions:
-    """Calls back within transactions."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self._stub = StubService(producer)
-
-    async def call_back(self, batch: Batch, queue_id: str, *, commit: bool, fails: bool = False) -> None:
-        """One callback, committed or taken back."""
-        await self._producer.begin_transaction()
-        await self._stub.call_back(batch.topic, queue_id, batch.correlations[queue_id], fails=fails)
-        await (self._producer.commit_transaction() if commit else self._producer.abort_transaction())

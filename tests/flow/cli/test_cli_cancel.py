@@ -1,7 +1,7 @@
 """`llmctl cancel` against a real service whose judge takes his time."""
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,19 +9,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.flow.cli.conftest import RunHere
+from tests.flow.cli.conftest import Run
+from tests.flow.conftest import Body
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
 LATE = str(uuid4())
 
 
 @pytest.fixture
-async def submit(patient_service: httpx.AsyncClient, create_topic: Any) -> Callable[[], Any]:
-    """Hands a request in; the service's answer."""
-    topic = f"results.{uuid4().hex}"
-    await create_topic(topic, 1)
-    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
-
+def submit(patient_service: httpx.AsyncClient, body: Body) -> Callable[[], Any]:
     async def hand_in() -> dict[str, Any]:
         return dict((await patient_service.post("/api/v1/comparison", json=body)).json())
 
@@ -31,7 +26,6 @@ async def submit(patient_service: httpx.AsyncClient, create_topic: Any) -> Calla
 async def test_cancels_those_that_can_be_and_names_the_others(
     llmctl: Run, patient_service: httpx.AsyncClient, submit: Callable[[], Any]
 ) -> None:
-    """One line for each; exit code 1 where one was not cancelled."""
     url = str(patient_service.base_url)
     ids = [(await submit())["queue_id"] for _ in range(3)]
 
@@ -51,7 +45,6 @@ async def test_cancels_those_that_can_be_and_names_the_others(
 async def test_cancels_a_whole_batch_by_its_receipts(
     llmctl: Run, patient_service: httpx.AsyncClient, submit: Callable[[], Any], tmp_path: Path
 ) -> None:
-    """The file that `submit --receipts` wrote says what was handed in; so does a list on stdin."""
     url = str(patient_service.base_url)
     accepted = [await submit() for _ in range(4)]
     receipts = tmp_path / "receipts.jsonl"
@@ -68,30 +61,3 @@ async def test_cancels_a_whole_batch_by_its_receipts(
     assert (by_receipts.code, by_list.code) == (0, 0)
     assert len(by_receipts.out.splitlines()) == 3
     assert (await patient_service.get("/admin/v1/snapshot")).json()["totals"]["failed"] == 4
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        ((), 2, "either queue ids, or --receipts FILE"),
-        (("x", "--receipts", "y"), 2, "either queue ids, or --receipts FILE"),
-        (("-",), 2, "There is nothing to cancel"),
-        (("--receipts", "-"), 2, "There is nothing to cancel"),
-    ],
-)
-def test_wrong_usage_says_what_is_wrong(
-    llmctl_here: RunHere, words: tuple[str, ...], code: int, said: str
-) -> None:
-    """One sentence."""
-    ended = llmctl_here("cancel", *words)
-
-    assert ended.code == code
-    assert said in ended.err
-
-
-async def test_nobody_there_is_said(llmctl: Run, dead_port: int) -> None:
-    """Exit code 3, and what to do."""
-    ended = await llmctl("cancel", LATE, "--url", f"http://127.0.0.1:{dead_port}")
-
-    assert ended.code == 3
-    assert "No service answers" in ended.err

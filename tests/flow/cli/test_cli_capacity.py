@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +13,41 @@ from tests.flow.cli.conftest import Ended, RunHere
 FEW = ("--requests", "2000")
 
 
-class Capacity(Ended):
-    """A command that has ended, with its document."""
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Its one line of JSON."""
-        (line,) = self.out.splitlines()
-        document = json.loads(line)
-        assert isinstance(document, dict)
-        return document
-
-
-Ask = Callable[..., Capacity]
+Ask = Callable[..., Ended]
 
 
 @pytest.fixture
-def ask(llmctl_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Runs `llmctl simulate capacity` to its end."""
+def ask(llmctl_here: RunHere) -> Ask:
+    return partial(llmctl_here, "simulate", "capacity")
 
-    def run(*words: str, columns: int | None = None) -> Capacity:
-        if columns is not None:
-            monkeypatch.setenv("COLUMNS", str(columns))
-        ended = llmctl_here("simulate", "capacity", *words)
-        return Capacity(ended.code, ended.out, ended.err)
 
-    return run
+def read(ended: Ended) -> dict[str, Any]:
+    (line,) = ended.out.splitlines()
+    return dict(json.loads(line))
 
 
 def test_a_pipe_gets_one_document_with_everything(ask: Ask) -> None:
-    """What was asked with its defaults, and what is predicted; nothing on stderr."""
     ended = ask("--rate", "36000/h", "--rpm", "1200", "--replicas", "2", *FEW)
     assert (ended.code, ended.err) == (0, "")
-    document = ended.document
-    assert document["question"] == {
+    document = read(ended)
+    unset = dict.fromkeys(("shape", "latency", "provider_concurrency", "tpm", "partitions"))
+    assert document["question"] == unset | {
         "rate": 10.0,
-        "shape": None,
-        "latency": None,
         "scenario": "realistic",
-        "provider_concurrency": None,
         "rpm": 1200.0,
-        "tpm": None,
         "failure_rate": 0.0,
         "prompt_tokens": 1446,
         "answer_tokens": 54,
         "usd_per_call": pytest.approx(0.0002493),
         "replicas": 2,
-        "partitions": None,
         "concurrency": 1000,
         "cpu_seconds_per_request": 0.0015,
         "attempts": 5,
     }
     assert (document["stable"], document["bottleneck"]) == (True, "provider_requests")
     assert document["largest_rate"] == pytest.approx(20.0)
-    assert [each["name"] for each in document["resources"]] == [
-        "provider_requests",
-        "service_calls",
-        "service_cpu",
-    ]
+    resources = [each["name"] for each in document["resources"]]
+    assert resources == ["provider_requests", "service_calls", "service_cpu"]
     assert document["latency"]["end_to_end"]["p50"] == pytest.approx(1.6, rel=0.05)
     assert document["day"]["requests"] == pytest.approx(864_000)
     assert document["day"]["usd"] == pytest.approx(864_000 * 0.0002493)
@@ -77,14 +55,15 @@ def test_a_pipe_gets_one_document_with_everything(ask: Ask) -> None:
 
 
 def test_every_option_has_its_effect(ask: Ask) -> None:
-    """Each of them stands in the document, and the scenario's own figures give way."""
-    document = ask(
-        *("--shape", "constant 10/s 20s; burst 20", "--latency", "p50=300ms p99=1s", "--rpm", "6000"),
-        *("--provider-concurrency", "7", "--tpm", "90000", "--failure-rate", "2.5%", "--attempts", "3"),
-        *("--prompt-tokens", "100", "--answer-tokens", "20", "--usd-per-call", "0.01"),
-        *("--replicas", "3", "--partitions", "2", "--concurrency", "40", "--cpu-per-request", "3ms"),
-        *("--requests", "3000", "--seed", "9", "--output", "json"),
-    ).document
+    document = read(
+        ask(
+            *("--shape", "constant 10/s 20s; burst 20", "--latency", "p50=300ms p99=1s", "--rpm", "6000"),
+            *("--provider-concurrency", "7", "--tpm", "90000", "--failure-rate", "2.5%", "--attempts", "3"),
+            *("--prompt-tokens", "100", "--answer-tokens", "20", "--usd-per-call", "0.01"),
+            *("--replicas", "3", "--partitions", "2", "--concurrency", "40", "--cpu-per-request", "3ms"),
+            *("--requests", "3000", "--seed", "9", "--output", "json"),
+        )
+    )
     asked = document["question"]
     assert (asked["shape"], asked["latency"]) == ("constant 10/s 20s; burst 20", "p50=300ms p99=1s")
     assert asked["scenario"] is None
@@ -106,21 +85,20 @@ def test_every_option_has_its_effect(ask: Ask) -> None:
 
 
 def test_a_scenario_brings_its_limits_and_what_is_left_out_is_said(ask: Ask) -> None:
-    """Its burst too; options beside it take the place of its own figures."""
-    document = ask("--rate", "5/s", "--scenario", "chaos", "--rpm", "600", "--model", "gpt-4o", *FEW).document
+    document = read(ask("--rate", "5/s", "--scenario", "chaos", "--rpm", "600", "--model", "gpt-4o", *FEW))
     assert document["question"]["rpm"] == 600
     assert document["question"]["failure_rate"] == pytest.approx(0.12)
     assert document["question"]["usd_per_call"] == pytest.approx(1446 * 2.5e-6 + 54 * 10e-6)
     assert document["question"]["provider_concurrency"] == 100
     assert "timeline" in document["notes"][0]
-    calmer = ask("--rate", "5/s", "--scenario", "chaos", "--failure-rate", "0.01", *FEW).document
+    calmer = read(ask("--rate", "5/s", "--scenario", "chaos", "--failure-rate", "0.01", *FEW))
     assert (calmer["question"]["failure_rate"], calmer["question"]["rpm"]) == (0.01, 6000)
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_people_get_tables_that_fit(ask: Ask, columns: int) -> None:
-    """The verdict, where the time goes, what is used up, the queue, a day; nothing is cut off."""
-    ended = ask("--rate", "50/s", "--scenario", "chaos", "--output", "table", *FEW, columns=columns)
+def test_people_get_tables_that_fit(ask: Ask, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ended = ask("--rate", "50/s", "--scenario", "chaos", "--output", "table", *FEW)
     assert ended.code == 0
     assert ended.out.startswith("Stable at 50.0/s (180,000 an hour). The bottleneck, provider's requests a")
     _verdict, *tables = ended.out.splitlines()  # in a pipe the verdict is not wrapped
@@ -143,28 +121,27 @@ def test_people_get_tables_that_fit(ask: Ask, columns: int) -> None:
     assert "\x1b" not in ended.out
 
 
-def test_too_much_is_said_at_once(ask: Ask) -> None:
-    """The first words are that it is not stable, and by how much the queue grows; still code 0."""
-    ended = ask("--rate", "30/s", "--rpm", "600", "--output", "table", *FEW, columns=200)
+def test_too_much_is_said_at_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = ask("--rate", "30/s", "--rpm", "600", "--output", "table", *FEW)
     assert ended.code == 0
     assert ended.out.startswith("NOT stable at 30.0/s (108,000 an hour): the queue grows by 20.0/s. ")
     assert "grow with it" in ended.out
     assert "95%" not in ended.out
 
 
-def test_a_burst_has_no_day_and_no_rate(ask: Ask) -> None:
-    """How long it takes to drain is what it is asked for."""
-    ended = ask("--shape", "burst 500", "--rpm", "600", "--output", "table", columns=80)
+def test_a_burst_has_no_day_and_no_rate(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = ask("--shape", "burst 500", "--rpm", "600", "--output", "table")
     assert ended.out.startswith("One burst. The bottleneck, provider's requests a minute, carries 10.0/s.")
     assert "all is done 5" in ended.out
     assert "a day" not in ended.out
 
 
 def test_a_recorded_load_can_be_planned_for(ask: Ask, tmp_path: Path) -> None:
-    """A trace file is read, and its speed obeyed."""
     trace = tmp_path / "requests.jsonl"
     trace.write_text("".join(f'{{"t": {number}}}\n' for number in range(101)))
-    document = ask("--shape", f"trace {trace} speed=10").document
+    document = read(ask("--shape", f"trace {trace} speed=10"))
     assert document["run"]["requests"] == 101
     assert document["run"]["seconds"] == pytest.approx(10.0)
 
@@ -197,7 +174,6 @@ def test_a_recorded_load_can_be_planned_for(ask: Ask, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_code_2_and_one_sentence(ask: Ask, words: tuple[str, ...], said: str) -> None:
-    """What is wrong, where, and what to do; nothing on stdout."""
     ended = ask(*words)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,15 @@ import pytest
 from service.contracts.codec import read_header
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import Launcher
-from tests.flow.cli.conftest import Ended
+from tests.flow.cli.conftest import Ended, Run
+from tests.flow.conftest import make_env, until_snapshot
 from tests.waiting import open_client, until
 
-Run = Callable[..., Coroutine[Any, Any, Ended]]
-PREFIX = "LLM_PROVIDER_SERVICE_"
 ADMIN, CALLER = "admin-canary", "caller-canary"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A service of its own with what it speaks to."""
-
     url: str
     servers: str
     provider_url: str
@@ -32,34 +29,23 @@ class Place:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The options that name it."""
         return ("--url", self.url, "--bootstrap-servers", self.servers)
 
     async def make_topic(self) -> str:
-        """A new topic on its broker."""
         name = f"doctor.{uuid4().hex}"
         await BrokerControl(self.control).create_topics([TopicSpec(name, 2)])
         return name
 
 
 def start_service(launcher: Launcher, folder: Path, servers: str, provider_url: str, **settings: str) -> str:
-    """Starts a service whose provider is the fake OpenAI; its URL."""
-    own = {
-        "PORT": "0",
-        "KAFKA_BOOTSTRAP_SERVERS": servers,
-        "QUEUE_PATH": str(folder / "queue.db"),
-        "OPENAI_API_KEY": "sk-canary",
-        "OPENAI_BASE_URL": provider_url,
-        "DRAIN_TIMEOUT_SECONDS": "1",
-        **settings,
-    }
-    child = launcher.start("service", env={PREFIX + name: value for name, value in own.items()})
+    own = {"OPENAI_API_KEY": "sk-canary", "OPENAI_BASE_URL": provider_url, "DRAIN_TIMEOUT_SECONDS": "1"}
+    child = launcher.start("service", env=make_env(servers, folder, **own, **settings))
     return str(child.ready["url"])
 
 
 @pytest.fixture(scope="module")
 def place(session_launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """One that each test breaks in its own way and mends again."""
+    """A service with its own broker and provider; each test breaks one part and repairs it."""
     broker = session_launcher.start("simulator.broker", "--port", "0").ready
     provider = session_launcher.start("simulator.provider", "--port", "0").ready["base_urls"]
     servers = str(broker["bootstrap_servers"])
@@ -71,21 +57,15 @@ def place(session_launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) 
 def guarded(
     session_launcher: Launcher, place: Place, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, ...]:
-    """The options of another service, on the same broker, that callers and operators need a token for."""
+    """The options that name a second service on the same broker, which needs tokens."""
     folder = tmp_path_factory.mktemp("guarded")
-    url = start_service(
-        session_launcher,
-        folder,
-        place.servers,
-        f"{place.provider_url}/v1",
-        API_TOKENS=f"team:{CALLER}",
-        ADMIN_TOKEN=ADMIN,
-    )
+    tokens = {"API_TOKENS": f"team:{CALLER}", "ADMIN_TOKEN": ADMIN}
+    url = start_service(session_launcher, folder, place.servers, f"{place.provider_url}/v1", **tokens)
     return ("--url", url, "--bootstrap-servers", place.servers)
 
 
 def read(ended: Ended) -> dict[str, dict[str, Any]]:
-    """The checks of an examination, by their full names."""
+    """Returns the checks of an examination by their full names."""
     document = json.loads(ended.out)
     assert document["exit_code"] == ended.code
     assert "canary" not in ended.out + ended.err
@@ -96,7 +76,6 @@ def read(ended: Ended) -> dict[str, dict[str, Any]]:
 
 
 def list_verdicts(checks: dict[str, dict[str, Any]], verdict: str) -> set[str]:
-    """The names of the checks that came to this."""
     return {name for name, check in checks.items() if check["verdict"] == verdict}
 
 
@@ -109,7 +88,6 @@ async def test_a_service_in_order_passes(
     tmp_path: Path,
     read_topic: Callable[[str, int], list[Any]],
 ) -> None:
-    """With a round trip whose record is marked, so that tails leave it out; no model is asked but by that."""
     provider = launcher.start("simulator.provider", "--port", "0").ready["base_urls"]
     url = start_service(launcher, tmp_path, bootstrap_servers, provider["openai"])
 
@@ -134,7 +112,6 @@ async def test_a_service_in_order_passes(
 
 
 async def test_the_table_fits_a_narrow_terminal(llmctl: Run, place: Place) -> None:
-    """Every line has at most 80 columns, and each check its mark; the sum is on stderr."""
     topic = await place.make_topic()
 
     ended = await llmctl("doctor", topic, "missing", *place.words, "--output", "table", env={"COLUMNS": "80"})
@@ -149,17 +126,13 @@ async def test_the_table_fits_a_narrow_terminal(llmctl: Run, place: Place) -> No
 
 
 async def test_a_missing_topic_fails_and_takes_nothing_with_it(llmctl: Run, place: Place) -> None:
-    """What is there is looked at all the same, and the round trip takes the first that is there."""
     topic = await place.make_topic()
-
     checks = read(await llmctl("doctor", "missing", topic, "--round-trip", *place.words))
-
     assert list_verdicts(checks, "fail") == {"topics missing exists"}
     assert f"round trip {topic} record" in list_verdicts(checks, "pass")
 
 
 async def test_a_drain_is_seen_with_the_way_back(llmctl: Run, place: Place) -> None:
-    """No request is sent then."""
     topic = await place.make_topic()
     async with open_client(place.url) as client:
         await client.post("/admin/v1/drain", json={"timeout_seconds": 5})
@@ -178,7 +151,6 @@ async def test_a_drain_is_seen_with_the_way_back(llmctl: Run, place: Place) -> N
 async def test_a_wrong_key_is_found_without_asking_a_model(
     llmctl: Run, place: Place, outage: str, verdict: str
 ) -> None:
-    """In our words, never with the key."""
     topic = await place.make_topic()
     async with open_client(place.provider_url) as fake:
         await fake.delete("/_sim/journal")
@@ -193,7 +165,6 @@ async def test_a_wrong_key_is_found_without_asking_a_model(
 
 
 async def test_an_answer_that_is_an_error_fails_the_round_trip(llmctl: Run, place: Place) -> None:
-    """And one that does not come in time: the request ends by itself then."""
     topic = await place.make_topic()
     async with open_client(place.provider_url) as fake:
         await fake.patch("/_sim/scenario", json={"faults": {"invalid": 1.0}})
@@ -211,7 +182,6 @@ async def test_an_answer_that_is_an_error_fails_the_round_trip(llmctl: Run, plac
 async def test_undelivered_callbacks_and_an_away_broker_are_seen(
     llmctl: Run, launcher: Launcher, tmp_path: Path
 ) -> None:
-    """From here as from the service: what rests on the broker is left out, the service is looked at."""
     broker = launcher.start("simulator.broker", "--port", "0").ready
     provider = launcher.start("simulator.provider", "--port", "0").ready["base_urls"]
     servers, control = str(broker["bootstrap_servers"]), BrokerControl(Path(broker["control"]))
@@ -222,11 +192,7 @@ async def test_undelivered_callbacks_and_an_away_broker_are_seen(
         await control.error("MESSAGE_TOO_LARGE", count=2)
         body = {"user_prompt": "p", "essay_a": "a", "essay_b": "b", "callback_topic": "team.x"}
         assert (await client.post("/api/v1/comparison", json=body)).status_code == 202
-
-        async def is_parked() -> bool:
-            return bool((await client.get("/admin/v1/snapshot")).json()["outbox"]["parked"])
-
-        await until(is_parked, what="a parked callback")
+        await until_snapshot(client, lambda now: now["outbox"]["parked"], "an undelivered callback")
         hindered = read(await llmctl("doctor", "other", "--round-trip", *words))
         await control.down()
 
@@ -249,12 +215,9 @@ async def test_undelivered_callbacks_and_an_away_broker_are_seen(
 async def test_a_service_that_is_away_leaves_kafka_to_be_looked_at(
     llmctl: Run, place: Place, dead_port: int
 ) -> None:
-    """One failure, exit code 1."""
     topic = await place.make_topic()
     words = ("--url", f"http://127.0.0.1:{dead_port}", "--bootstrap-servers", place.servers)
-
     ended = await llmctl("doctor", topic, "--round-trip", *words)
-
     checks = read(ended)
     assert (ended.code, list_verdicts(checks, "fail")) == (1, {"service ready"})
     assert f"topics {topic} exists" in list_verdicts(checks, "pass")
@@ -262,11 +225,8 @@ async def test_a_service_that_is_away_leaves_kafka_to_be_looked_at(
 
 
 async def test_nobody_at_all_is_code_3(llmctl: Run, dead_port: int) -> None:
-    """Both are named, and what was left out says why."""
     words = ("--url", f"http://127.0.0.1:{dead_port}", "--bootstrap-servers", f"127.0.0.1:{dead_port}")
-
     ended = await llmctl("doctor", *words)
-
     assert ended.code == 3
     assert list_verdicts(read(ended), "fail") == {"service ready", "kafka brokers"}
     assert ended.err.startswith("Neither the service nor a Kafka broker answers")
@@ -292,11 +252,8 @@ async def test_each_token_opens_its_half(
     warned: set[str],
     left_out: set[str],
 ) -> None:
-    """A token that is not known fails; one that is not for this leaves the other half out, and says so."""
     topic = await place.make_topic()
-
     ended = await llmctl("doctor", topic, "--round-trip", *guarded, *tokens)
-
     checks = read(ended)
     assert ended.code == code
     assert (list_verdicts(checks, "fail"), list_verdicts(checks, "warn")) == (failed, warned)
@@ -307,11 +264,9 @@ async def test_each_token_opens_its_half(
 async def test_a_faulty_configuration_fails_and_nothing_is_asked(
     llmctl: Run, place: Place, config_file: Path
 ) -> None:
-    """Whoever means another place must not be shown this one."""
+    """Otherwise it would examine another place than the user meant."""
     await asyncio.to_thread(config_file.write_text, 'current = "nowhere"\n')
-
     ended = await llmctl("doctor", *place.words)
-
     checks = read(ended)
     assert (ended.code, list_verdicts(checks, "fail")) == (1, {"configuration file"})
     assert {"service ready", "kafka brokers"} <= list_verdicts(checks, "skip")

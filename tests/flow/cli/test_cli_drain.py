@@ -2,29 +2,26 @@
 
 import asyncio
 import json
-import os
 import signal
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from tests.flow.cli.conftest import start
+from llmctl.client.operators import DrainStatus
+from llmctl.jobs import draining
+from tests.flow.cli.conftest import Answer, Run, RunHere, start
 from tests.waiting import HANG_SECONDS, until
-
-Run = Callable[..., Awaitable[Any]]
 
 
 def status(state: str, **figures: int) -> dict[str, Any]:
-    """How a drain stands, as the service tells it."""
     none = {"in_flight": 0, "outbox": 0, "queued": 0, "finished": 0}
     phase = "ready" if state == "none" else "draining"
     return {"phase": phase, "state": state, "started_at": None, "deadline": None, **none, **figures}
 
 
 async def test_orders_as_told_and_waits_for_the_end(llmctl: Run, admin: Any) -> None:
-    """One order with the limit and the token, then nothing but looking until it is done."""
     admin.statuses = [status("running", in_flight=2, queued=7), status("done", queued=7, finished=2)]
     ended = await llmctl("--url", admin.url, "--token", "secret", "drain", "--timeout", "2m")
     assert (ended.code, ended.err) == (0, "")
@@ -36,19 +33,31 @@ async def test_orders_as_told_and_waits_for_the_end(llmctl: Run, admin: Any) -> 
     assert set(admin.authorizations) == {"Bearer secret"}
 
 
-async def test_a_silent_service_does_not_outlast_the_limit(llmctl: Run, admin: Any) -> None:
-    """Whoever drains has a limit of their own, 5 s behind the service's: code 4 and what was last said."""
-    admin.statuses = [status("running", in_flight=2)]
-    admin.silent_after = 2
-    ended = await llmctl("drain", "--timeout", "10ms", "--url", admin.url)
-    assert ended.code == 4
+class SilentOperator:
+    """Takes the order, and answers nothing afterwards."""
+
+    async def start_drain(self, *_: Any, **__: Any) -> DrainStatus:
+        return DrainStatus("draining", "running", in_flight=2, outbox=0, queued=0, finished=0)
+
+    async def read_drain(self) -> DrainStatus:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_a_silent_service_does_not_outlast_the_limit(
+    llmctl_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has a limit of its own, a little behind the service's."""
+    monkeypatch.setattr(draining, "open_operator", lambda *_: nullcontext(SilentOperator()))
+    monkeypatch.setattr(draining, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(draining, "GRACE_SECONDS", 0.1)
+    ended = llmctl_here("drain", "--timeout", "100ms", "--output", "json")
     document = json.loads(ended.out)
-    assert (document["state"], document["remaining_in_flight"]) == ("timeout", 2)
-    assert document["waited_seconds"] >= 5.0
+    assert (ended.code, document["state"], document["remaining_in_flight"]) == (4, "timeout", 2)
+    assert document["waited_seconds"] >= 0.2
 
 
 async def test_taken_back_by_another_is_not_drained(llmctl: Run, admin: Any) -> None:
-    """Somebody resumed, or the service was started again: code 1, and no document that says otherwise."""
     admin.statuses = [status("running", in_flight=2), status("none")]
     ended = await llmctl("drain", "--url", admin.url)
     assert (ended.code, ended.out) == (1, "")
@@ -60,7 +69,6 @@ async def test_taken_back_by_another_is_not_drained(llmctl: Run, admin: Any) -> 
 async def test_a_refusal_is_the_services_own_sentence(
     llmctl: Run, admin: Any, code: int, words: tuple[str, ...]
 ) -> None:
-    """Code 1, and nothing on stdout."""
     admin.refusal = (code, "This is not for you.")
     ended = await llmctl("drain", *words, "--url", admin.url, "--output", "json")
     assert (ended.code, ended.out) == (1, "")
@@ -68,7 +76,6 @@ async def test_a_refusal_is_the_services_own_sentence(
 
 
 async def test_a_service_that_goes_away_is_code_3(llmctl: Run, admin: Any) -> None:
-    """What was last known of it is told."""
     admin.statuses = [status("running", in_flight=2, outbox=1, queued=9, finished=4)]
     admin.breaks_after = 2
     ended = await llmctl("drain", "--url", admin.url)
@@ -78,7 +85,6 @@ async def test_a_service_that_goes_away_is_code_3(llmctl: Run, admin: Any) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interruption_leaves_it_draining(admin: Any, number: signal.Signals) -> None:
-    """A signal ends the waiting, not the drain: 130, what was last said, and how to take it back."""
     admin.statuses = [status("running", in_flight=2)]
     async with start("drain", "--url", admin.url) as process:
         await until(lambda: len(admin.calls) > 2, "it to wait")
@@ -93,7 +99,6 @@ async def test_an_interruption_leaves_it_draining(admin: Any, number: signal.Sig
 
 
 async def test_an_interruption_before_the_answer_says_so(admin: Any) -> None:
-    """The order is on its way and may have arrived: that is said, and nothing is claimed."""
     admin.silent_after = 0
     async with start("drain", "--url", admin.url) as process:
         await until(lambda: admin.silences, "the order")
@@ -104,23 +109,26 @@ async def test_an_interruption_before_the_answer_says_so(admin: Any) -> None:
     assert b"the drain may go on" in err
 
 
+@pytest.fixture
+def production(admin: Any, use_production: Callable[[str], None]) -> Any:
+    use_production(admin.url)
+    admin.statuses = [status("done")]
+    return admin
+
+
+async def test_production_is_drained_only_with_a_yes(llmctl: Run, production: Any) -> None:
+    refused = await llmctl("drain")
+    assert (refused.code, production.calls) == (2, [])
+    assert "--yes" in refused.err
+    sure = await llmctl("drain", "--yes")
+    assert (sure.code, json.loads(sure.out)["state"]) == (0, "drained")
+
+
 @pytest.mark.parametrize(("answer", "code", "calls"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0)])
 async def test_production_obeys_the_answer(
-    admin: Any, config_file: Path, terminal: tuple[int, int], answer: bytes, code: int, calls: int
+    production: Any, answer_question: Answer, answer: bytes, code: int, calls: int
 ) -> None:
-    """On a terminal the question names what is drained; everything but a yes leaves it alone."""
-    text = f'current = "live"\n[contexts.live]\nurl = "{admin.url}"\nenvironment = "prod"\n'
-    await asyncio.to_thread(config_file.write_text, text)
-    admin.statuses = [status("done")]
-    ours, theirs = terminal
-    async with start("drain", terminal=theirs) as process:
-        said = b""
-        async with asyncio.timeout(HANG_SECONDS):
-            while b"[y/N]" not in said:
-                said += await asyncio.to_thread(os.read, ours, 4096)
-            assert admin.url.encode() in said
-            assert admin.calls == []
-            os.write(ours, answer)
-            out, _ = await process.communicate()
-    assert (process.returncode, len(admin.calls)) == (code, calls)
-    assert (json.loads(out)["state"] == "drained") if calls else (out.strip() == b"")
+    asked, ended = await answer_question(answer, "drain")
+    assert production.url in asked
+    assert (ended.code, len(production.calls)) == (code, calls)
+    assert (json.loads(ended.out)["state"] == "drained") if calls else (ended.out.strip() == "")

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ import pytest
 from scipy.stats import kendalltau
 
 from simulator.essays import load_essays, pairs_path
+from tests.flow.cli.conftest import Run
+from tests.flow.conftest import Body, make_env
 from tests.waiting import HANG_SECONDS
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
+pytestmark = pytest.mark.usefixtures("on_kafka")
 ROUNDS = 8
 PAIRS = [json.loads(line) for line in pairs_path().read_text(encoding="utf-8").splitlines()]
 ASSIGNMENTS = {essay.id: essay.prompt_id for essay in load_essays()}
@@ -30,16 +32,15 @@ HOSTILE = "\x1b]0;owned\x07\u202e"
 
 @dataclass(frozen=True)
 class Judged:
-    """A topic on which every pair was judged in each round, and what `tail-callbacks` printed of it."""
+    """A topic on which every pair was judged in each round, and the lines of `tail-callbacks` for it."""
 
     topic: str
-    bootstrap_servers: str
     lines: list[dict[str, Any]]
     """Of real traffic, in no order."""
 
 
 def make_bodies(topic: str) -> Iterator[dict[str, Any]]:
-    """Every pair in every round; the wording differs, because the judge never judges twice differently."""
+    """The wording differs from round to round: the judge answers the same prompt the same way."""
     for number in range(ROUNDS):
         for pair in PAIRS:
             yield pair | {
@@ -57,24 +58,16 @@ def judged(
     create_topic: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Judged:
-    """All rounds through the service, and one comparison of a simulated run beside them."""
     topic = f"rank-{uuid4()}"
     asyncio.run(create_topic(topic, 3))
     provider = session_launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "5")
-    child = session_launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path_factory.mktemp("rank") / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-        },
-    )
+    settings = {"OPENAI_API_KEY": "fake-key", "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"]}
+    env = make_env(bootstrap_servers, tmp_path_factory.mktemp("rank"), **settings)
+    child = session_launcher.start("service", env=env)
     bodies = list(make_bodies(topic))
     with httpx.Client(base_url=child.ready["url"], trust_env=False, timeout=HANG_SECONDS) as client:
 
-        def submit(body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        def submit(body: Body, headers: dict[str, str] | None = None) -> None:
             answer = client.post("/api/v1/comparison", json=body, headers=headers)
             assert answer.status_code == 202, answer.text
 
@@ -90,11 +83,11 @@ def judged(
         timeout=HANG_SECONDS + 20,
         check=True,
     )
-    return Judged(topic, bootstrap_servers, [json.loads(line) for line in done.stdout.splitlines()])
+    return Judged(topic, [json.loads(line) for line in done.stdout.splitlines()])
 
 
 def measure_tau(document: dict[str, Any]) -> float:
-    """Kendall's tau between strength and the known rank, within each assignment, on the average."""
+    """Returns Kendall's tau between strength and known rank within each assignment, on average."""
     taus = []
     for assignment in set(ASSIGNMENTS.values()):
         texts = [each for each in document["texts"] if ASSIGNMENTS[each["text"]] == assignment]
@@ -106,11 +99,10 @@ def measure_tau(document: dict[str, Any]) -> float:
 async def test_the_order_comes_near_the_known_one_and_nearer_with_more_rounds(
     llmctl: Run, judged: Judged
 ) -> None:
-    """One round already agrees; eight agree better, are surer, and are nearly right."""
     documents = []
     for rounds in (1, ROUNDS):
         words = ("rank", judged.topic, "--where", f"meta.round<{rounds}")
-        ended = await llmctl(*words, "--bootstrap-servers", judged.bootstrap_servers)
+        ended = await llmctl(*words)
         assert ended.code == 0, ended.err
         documents.append(json.loads(ended.out))
     first, last = documents
@@ -123,10 +115,7 @@ async def test_the_order_comes_near_the_known_one_and_nearer_with_more_rounds(
 
 
 async def test_what_stands_on_the_topic_is_described_whole(llmctl: Run, judged: Judged) -> None:
-    """Groups, ranks, wins and pairs to ask; the simulated run is left out and counted; nothing is lost."""
-    ended = await llmctl(
-        "rank", judged.topic, "--next", "3", env={"LLMCTL_BOOTSTRAP_SERVERS": judged.bootstrap_servers}
-    )
+    ended = await llmctl("rank", judged.topic, "--next", "3")
     document = json.loads(ended.out)
     assert ended.code == 0
     assert set(document) == {"texts", "groups", "comparisons", "next_pairs", "prior_sd", "left_out"}
@@ -140,20 +129,17 @@ async def test_what_stands_on_the_topic_is_described_whole(llmctl: Run, judged: 
         assert ASSIGNMENTS[pair["first"]] == ASSIGNMENTS[pair["second"]]
         assert 0 < pair["chance"] < 1
         assert pair["gain"] > 0
-    across = await llmctl(
-        "rank", judged.topic, "--across", "--all-runs", "--bootstrap-servers", judged.bootstrap_servers
-    )
+    across = await llmctl("rank", judged.topic, "--across", "--all-runs")
     best = json.loads(across.out)["next_pairs"][0]
     assert ASSIGNMENTS[best["first"]] != ASSIGNMENTS[best["second"]]
     assert json.loads(across.out)["comparisons"] == len(PAIRS) * ROUNDS + 1
 
 
 async def test_a_file_says_the_same_as_the_topic(llmctl: Run, judged: Judged, tmp_path: Path) -> None:
-    """Also where lines came twice or are none; a table is for people and JSON for programs."""
     path = tmp_path / "callbacks.jsonl"
     lines = [json.dumps(each) for each in judged.lines]
     path.write_text("\n".join([*lines, *lines[:5], "no JSON at all"]))
-    from_topic = await llmctl("rank", judged.topic, "--bootstrap-servers", judged.bootstrap_servers)
+    from_topic = await llmctl("rank", judged.topic)
     from_file = await llmctl("rank", "--file", str(path))
     expected, found = json.loads(from_topic.out), json.loads(from_file.out)
     assert found["left_out"] == expected["left_out"] | {"other_run": 0, "duplicate": 5, "no_callback": 1}
@@ -166,7 +152,6 @@ async def test_a_file_says_the_same_as_the_topic(llmctl: Run, judged: Judged, tm
 
 
 async def test_names_from_outside_cannot_steer_the_terminal(llmctl: Run, judged: Judged) -> None:
-    """A text may have any name; the table shows it harmlessly, JSON as ASCII, both under its own keys."""
     lines = []
     for each in judged.lines[:20]:
         metadata = each["envelope"]["data"]["request_metadata"]
@@ -188,16 +173,7 @@ async def test_names_from_outside_cannot_steer_the_terminal(llmctl: Run, judged:
     assert "the first has left, right" in nameless.err
 
 
-async def test_where_there_is_nothing_to_rank_it_is_said(
-    llmctl: Run, topic: str, embedded_broker: Any, bootstrap_servers: str, dead_port: int
-) -> None:
-    """An empty topic, an unknown one and an unreachable broker end in a sentence and a code of their own."""
-    for name, servers, code, said in (
-        (topic, bootstrap_servers, 1, f"There is no callback in the topic {topic}"),
-        (f"{topic}x", bootstrap_servers, 2, "There is no topic"),
-        (topic, f"127.0.0.1:{dead_port}", 3, "No Kafka broker answers"),
-    ):
-        ended = await llmctl("rank", name, "--bootstrap-servers", servers)
-        assert (ended.code, ended.out) == (code, "")
-        assert said in ended.err
-        assert "Traceback" not in ended.err
+async def test_where_there_is_nothing_to_rank_it_is_said(llmctl: Run, topic: str) -> None:
+    ended = await llmctl("rank", topic)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"There is no callback in the topic {topic}" in ended.err

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,6 +19,7 @@ from confluent_kafka.admin import (
 
 from tests.apache_kafka.cluster import Cluster
 from tests.apache_kafka.security import MECHANISM, Security
+from tests.flow.cli.conftest import Run
 from tests.waiting import HANG_SECONDS
 
 RIGHTS = {
@@ -27,18 +27,14 @@ RIGHTS = {
                                       AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS)),
     ResourceType.BROKER: ("kafka-cluster", (AclOperation.DESCRIBE,)),
 }  # fmt: skip
-Run = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Secured:
-    """A cluster, and who may come."""
-
     cluster: Cluster
     security: Security
 
     def write_context(self, path: Path, **other: str) -> Path:
-        """A file whose current context reaches it, but for what is named."""
         values = {
             "bootstrap_servers": self.cluster.secure_servers,
             "kafka_security_protocol": "SASL_SSL",
@@ -55,21 +51,16 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(start_apache_kafka: Callable[..., Cluster]) -> Secured:
-    """The user may make topics of one prefix, read them and set what they keep."""
     cluster = start_apache_kafka(secure=True)
     assert cluster.security is not None
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     who = f"User:{cluster.security.username}"
+    patterns = {
+        ResourceType.TOPIC: ResourcePatternType.PREFIXED,
+        ResourceType.BROKER: ResourcePatternType.LITERAL,
+    }
     rules = [
-        AclBinding(
-            kind,
-            name,
-            ResourcePatternType.PREFIXED if kind is ResourceType.TOPIC else ResourcePatternType.LITERAL,
-            who,
-            "*",
-            right,
-            AclPermissionType.ALLOW,
-        )
+        AclBinding(kind, name, patterns[kind], who, "*", right, AclPermissionType.ALLOW)
         for kind, (name, rights) in RIGHTS.items()
         for right in rights
     ]
@@ -79,7 +70,6 @@ def secured(start_apache_kafka: Callable[..., Cluster]) -> Secured:
 
 
 async def test_topics_are_made_changed_and_read(llmctl: Run, secured: Secured, tmp_path: Path) -> None:
-    """By both client libraries, with the login of a context."""
     env = {"LLMCTL_CONFIG": str(secured.write_context(tmp_path / "config.toml"))}
     topic = f"secured.{uuid4().hex}"
 
@@ -113,7 +103,6 @@ async def test_topics_are_made_changed_and_read(llmctl: Run, secured: Secured, t
 async def test_who_is_not_let_in_learns_why(
     llmctl: Run, secured: Secured, tmp_path: Path, other: dict[str, str], code: int, said: str
 ) -> None:
-    """One sentence that names the key to look at, and no secret."""
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     system = Security.make(stranger).ca_file if "{system}" in other.values() else ""
@@ -131,8 +120,6 @@ async def test_who_is_not_let_in_learns_why(
 
 
 async def test_whoever_says_nothing_of_a_login_is_told_of_it(llmctl: Run, secured: Secured) -> None:
-    """An open connection to a listener that wants TLS."""
     ended = await llmctl("topics", "list", "--bootstrap-servers", secured.cluster.secure_servers)
-
     assert ended.code == 3
     assert "kafka_security_protocol" in ended.err

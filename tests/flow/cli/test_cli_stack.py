@@ -5,22 +5,22 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.flow.cli.conftest import start
+from tests.flow.cli.conftest import Run, start
 from tests.waiting import HANG_SECONDS, open_client, until
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
 ANY_PORTS = ("--port", "0", "--provider-port", "0")
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder for everything that a command leaves behind while it runs; its path is short, for sockets."""
+    """A folder for what a command leaves behind; its path is short, for sockets."""
     with tempfile.TemporaryDirectory(prefix="llmctl-", dir="/tmp") as name:
         for folder in ("tmp", "run"):
             (Path(name) / folder).mkdir(mode=0o700)
@@ -28,17 +28,15 @@ def place() -> Iterator[Path]:
 
 
 def put_in(place: Path) -> dict[str, str]:
-    """The environment that has a command leave its files in this place."""
     return {"TMPDIR": str(place / "tmp"), "LLMCTL_RUNTIME_DIR": str(place / "run")}
 
 
 def left_in(place: Path) -> list[str]:
-    """What a command left behind: temporary folders, sockets of brokers that were not stopped."""
+    """Lists what a command left behind: temporary folders, sockets of brokers."""
     return sorted(each.name for folder in ("tmp", "run") for each in (place / folder).iterdir())
 
 
 def lives(pid: int) -> bool:
-    """Whether a process still runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,7 +45,6 @@ def lives(pid: int) -> bool:
 
 
 async def read_ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """The first line that a command says on stdout."""
     assert process.stdout is not None
     async with asyncio.timeout(HANG_SECONDS):
         line = await process.stdout.readline()
@@ -56,15 +53,22 @@ async def read_ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return found
 
 
+@asynccontextmanager
+async def up(
+    *words: str, env: dict[str, str] | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+    """Starts `llmctl up`; yields its process and its ready line."""
+    async with start("up", *ANY_PORTS, *words, env=env) as process:
+        yield process, await read_ready(process)
+
+
 async def wait_end(process: asyncio.subprocess.Process) -> int:
-    """The exit code."""
     async with asyncio.timeout(HANG_SECONDS):
         return await process.wait()
 
 
 async def test_the_demo_proves_that_nothing_is_lost(llmctl: Run, place: Path) -> None:
-    """Every shipped pair is accepted and called back once; afterwards nothing is left of it."""
-    ended = await llmctl("demo", env=put_in(place))
+    ended = await llmctl("demo", "--timeout", "300s", env=put_in(place))
     document = json.loads(ended.out)
     ledger = document["ledger"]
     assert ended.code == document["exit_code"] == 0
@@ -77,16 +81,19 @@ async def test_the_demo_proves_that_nothing_is_lost(llmctl: Run, place: Path) ->
 
 
 async def test_the_demos_time_limit_is_code_4(llmctl: Run, place: Path) -> None:
-    """A demo that may not last says so, and stops what it started."""
     ended = await llmctl("demo", "--timeout", "200ms", env=put_in(place))
     assert (ended.code, ended.out) == (4, "")
     assert left_in(place) == []
 
 
+HOLD_THE_SERVICE = "import sys, time\nif 'service' in sys.orig_argv: time.sleep(3600)\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_demo_can_be_interrupted(place: Path, number: signal.Signals) -> None:
-    """Ctrl-C while its broker is up already ends it with 130 and leaves nothing."""
-    async with start("demo", env=put_in(place)) as process:
+    """The service never starts, so that the demo cannot end by itself."""
+    (place / "sitecustomize.py").write_text(HOLD_THE_SERVICE)
+    async with start("demo", env={**put_in(place), "PYTHONPATH": str(place)}) as process:
         await until(lambda: list((place / "run").iterdir()), "the broker's socket")
         process.send_signal(number)
         assert await wait_end(process) == 130
@@ -96,20 +103,14 @@ async def test_the_demo_can_be_interrupted(place: Path, number: signal.Signals) 
 
 
 async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> None:
-    """It says where everything is, works, ends with 0, stops its children and keeps what it is to keep.
-
-    The developer's own settings do not reach it: these would keep the service from starting.
-    """
+    """The developer's own settings would keep the service from starting: they do not reach it."""
     env = {
         **put_in(place),
         "LLM_PROVIDER_SERVICE_CONCURRENCY": "none",
         "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "real key",
     }
-    async with start(
-        *("up", *ANY_PORTS, "--kafka-port", "0", "--data-dir", str(place / "data"), "--usage-topic", "usage"),
-        env=env,
-    ) as process:
-        said = await read_ready(process)
+    words = ("--kafka-port", "0", "--data-dir", str(place / "data"), "--usage-topic", "usage")
+    async with up(*words, env=env) as (process, said):
         body = json.dumps({"user_prompt": "p", "essay_a": "a", "essay_b": "b"}).encode()
         handed = await llmctl(
             *("submit", "--wait", "--file", "-", "--callback-topic", said["topics"][0], "--url", said["url"]),
@@ -134,9 +135,7 @@ async def test_up_stands_until_it_is_told_to_go(llmctl: Run, place: Path) -> Non
 
 
 async def test_up_ends_when_a_part_dies(place: Path) -> None:
-    """A dead provider is named, the rest is stopped, code 1."""
-    async with start("up", *ANY_PORTS, "--kafka-port", "0", env=put_in(place)) as process:
-        said = await read_ready(process)
+    async with up("--kafka-port", "0", env=put_in(place)) as (process, said):
         os.kill(said["pids"]["provider"], signal.SIGKILL)
         assert await wait_end(process) == 1
         assert process.stderr is not None
@@ -147,21 +146,14 @@ async def test_up_ends_when_a_part_dies(place: Path) -> None:
 
 
 async def test_nothing_outlives_a_killed_up(place: Path) -> None:
-    """Even where nothing can be cleaned up any more, the children end."""
-    async with start("up", *ANY_PORTS, "--kafka-port", "0", env=put_in(place)) as process:
-        said = await read_ready(process)
+    async with up("--kafka-port", "0", env=put_in(place)) as (process, said):
         process.kill()
         await wait_end(process)
-        await until(
-            lambda: not any(lives(pid) for pid in said["pids"].values()),
-            "the children's end",
-        )
+        await until(lambda: not any(lives(pid) for pid in said["pids"].values()), "the children's end")
 
 
 async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
-    """With an address of yours there is no embedded broker."""
-    async with start("up", *ANY_PORTS, "--bootstrap-servers", bootstrap_servers, env={}) as process:
-        said = await read_ready(process)
+    async with up("--bootstrap-servers", bootstrap_servers) as (process, said):
         assert said["bootstrap_servers"] == bootstrap_servers
         assert set(said["pids"]) == {"provider", "service"}
         process.terminate()
@@ -170,10 +162,8 @@ async def test_up_uses_your_kafka(bootstrap_servers: str) -> None:
 
 @pytest.mark.long
 async def test_up_with_replicas_is_one_address(llmctl: Run, bootstrap_servers: str) -> None:
-    """Three services share a queue behind one address; what one of them leaves the others finish."""
     words = ("--replicas", "3", "--queue-backend", "kafka", "--bootstrap-servers", bootstrap_servers)
-    async with start("up", *ANY_PORTS, *words, env={}) as process:
-        said = await read_ready(process)
+    async with up(*words) as (process, said):
         assert set(said["pids"]) == {"provider", "service-1", "service-2", "service-3"}
         assert len({said["url"], *said["replica_urls"]}) == 4
         body = json.dumps({"user_prompt": "p", "essay_a": "a", "essay_b": "b"}) + "\n"
@@ -198,10 +188,8 @@ async def test_up_with_replicas_is_one_address(llmctl: Run, bootstrap_servers: s
 
 
 async def test_replicas_with_files_of_their_own(llmctl: Run, place: Path) -> None:
-    """The balancer passes over a replica that is not ready; each keeps its own queue."""
     words = ("--kafka-port", "0", "--replicas", "2", "--data-dir", str(place / "data"))
-    async with start("up", *ANY_PORTS, *words, env=put_in(place)) as process:
-        said = await read_ready(process)
+    async with up(*words, env=put_in(place)) as (process, said):
         await llmctl("drain", "--url", said["replica_urls"][0], "--timeout", "300s")
         async with open_client() as client:
 
@@ -218,7 +206,6 @@ async def test_replicas_with_files_of_their_own(llmctl: Run, place: Path) -> Non
 async def test_a_taken_port_is_one_sentence(
     llmctl: Run, embedded_broker: Any, bootstrap_servers: str, place: Path
 ) -> None:
-    """A part that cannot start says why in its own words, and nothing else keeps running."""
     taken = bootstrap_servers.rpartition(":")[2]
     ended = await llmctl("up", *ANY_PORTS, "--kafka-port", taken, env=put_in(place))
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (1, "", 1)
@@ -228,14 +215,12 @@ async def test_a_taken_port_is_one_sentence(
 
 
 async def test_serve_is_the_service_itself(llmctl: Run, place: Path) -> None:
-    """Its exit code and its words come through: a wrong setting is 2 and names the setting."""
     ended = await llmctl("serve", env={"LLM_PROVIDER_SERVICE_PORT": "no port"})
     assert ended.code == 2
     assert "LLM_PROVIDER_SERVICE_PORT" in ended.err
 
 
 async def test_simulators_run_alone_and_obey(llmctl: Run, place: Path) -> None:
-    """Provider and broker start by themselves; the broker's moods are set from outside."""
     env = put_in(place)
     async with (
         start("simulate", "provider", "--port", "0", env=env) as provider,

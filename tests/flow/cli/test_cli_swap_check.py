@@ -1,20 +1,17 @@
 """`llmctl submit --swap-check` and `--dry-run` against a running service: mock judge, embedded broker."""
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-pytestmark = [pytest.mark.usefixtures("embedded_broker")]
+from tests.flow.cli.conftest import Run, as_lines, read_lines
 
-Run = Callable[..., Awaitable[Any]]
+pytestmark = [pytest.mark.usefixtures("embedded_broker")]
 
 
 def make_lines(count: int, **more: Any) -> bytes:
-    """Pairs of named texts."""
     bodies = [
         {
             "user_prompt": "Which is better?",
@@ -25,35 +22,20 @@ def make_lines(count: int, **more: Any) -> bytes:
         | more
         for number in range(count)
     ]
-    return b"".join(json.dumps(body).encode() + b"\n" for body in bodies)
-
-
-def read_lines(text: str) -> list[dict[str, Any]]:
-    """JSON lines, read."""
-    return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-async def results(create_topic: Any) -> str:
-    """A topic that the service allows."""
-    name = f"results.{uuid4().hex}"
-    await create_topic(name, 3)
-    return name
+    return as_lines(*bodies)
 
 
 def name_winner(result: dict[str, Any]) -> str:
-    """The text that a verdict names."""
     return str(result["request_metadata"][f"{result['winner']}_id"])
 
 
 async def test_each_pair_is_judged_both_ways(
-    llmctl: Run, service_url: str, results: str, bootstrap_servers: str, read_topic: Any, tmp_path: Path
+    llmctl: Run, service_url: str, topic: str, read_topic: Any, tmp_path: Path
 ) -> None:
-    """The report is what the callbacks say; a later run with the same receipts tells the same again."""
     lines = make_lines(20)
     words = [
-        *("submit", "--file", "-", "--callback-topic", results, "--url", service_url, "--swap-check"),
-        *("--receipts", str(tmp_path / "receipts"), "--bootstrap-servers", bootstrap_servers),
+        *("submit", "--file", "-", "--callback-topic", topic, "--url", service_url, "--swap-check"),
+        *("--receipts", str(tmp_path / "receipts")),
     ]
     ended = await llmctl(*words, "--wait", "--timeout", "300s", stdin=lines)
     assert (ended.code, ended.err) == (0, "")
@@ -64,7 +46,7 @@ async def test_each_pair_is_judged_both_ways(
     ]
 
     pairs: dict[str, list[dict[str, Any]]] = {}
-    for record in read_topic(results, 40):
+    for record in read_topic(topic, 40):
         result = json.loads(record.value())["data"]
         pairs.setdefault(result["request_metadata"]["swap_check"]["pair"], []).append(result)
     assert [len(pair) for pair in pairs.values()] == [2] * 20
@@ -86,7 +68,7 @@ async def test_each_pair_is_judged_both_ways(
     assert again.code == 0
     assert "40 of 40 requests stand in" in again.err
     assert read_lines(again.out)[-1] == report
-    read_topic(results, 40)
+    read_topic(topic, 40)
 
     unheard = await llmctl(*words, "--output", "table", stdin=lines)
     assert (unheard.code, unheard.out) == (0, "")
@@ -94,11 +76,9 @@ async def test_each_pair_is_judged_both_ways(
 
 
 async def test_a_dry_run_shows_what_the_service_would_get(llmctl: Run, service_url: str) -> None:
-    """Whole bodies with tokens and price; the sum and the time on stderr."""
     lines = make_lines(3) + make_lines(1, llm_config_overrides={"provider_override": "openai"})
     ended = await llmctl(
-        *("submit", "--dry-run", "--file", "-", "--callback-topic", "t", "--url", service_url),
-        stdin=lines,
+        *("submit", "--dry-run", "--file", "-", "--callback-topic", "t", "--url", service_url), stdin=lines
     )
     assert ended.code == 0
     free, *_, paid = read_lines(ended.out)
@@ -113,11 +93,10 @@ async def test_a_dry_run_shows_what_the_service_would_get(llmctl: Run, service_u
 
 
 async def test_a_dry_run_leaves_out_what_was_accepted(
-    llmctl: Run, service_url: str, results: str, tmp_path: Path
+    llmctl: Run, service_url: str, topic: str, tmp_path: Path
 ) -> None:
-    """And for people it writes texts instead of JSON lines."""
     words = [
-        *("submit", "--file", "-", "--callback-topic", results, "--url", service_url),
+        *("submit", "--file", "-", "--callback-topic", topic, "--url", service_url),
         *("--receipts", str(tmp_path / "receipts")),
     ]
     assert (await llmctl(*words, stdin=make_lines(1))).code == 0

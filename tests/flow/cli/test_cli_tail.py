@@ -4,22 +4,18 @@ import asyncio
 import base64
 import json
 import os
-import pty
-import sys
-from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.waiting import HANG_SECONDS
+from tests.flow.cli.conftest import Run, read_shown, start
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
 
 
 async def fill(service: Any, topic: str) -> None:
-    """A success, an error, a record of a simulated run, and two that are no callbacks."""
+    """Sends a success, an error, a record of a simulated run, and two records that are no callbacks."""
     await service.call_back(topic, "q-good", uuid4())
     await service.call_back(topic, "q-bad", uuid4(), fails=True)
     service.run_id = "run-7"
@@ -30,14 +26,9 @@ async def fill(service: Any, topic: str) -> None:
 
 
 @pytest.mark.apache
-async def test_every_record_is_one_json_line(
-    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
-) -> None:
-    """Valid or not, each record is shown with all that it is; simulated runs are left out and counted."""
+async def test_every_record_is_one_json_line(llmctl: Run, service: Any, topic: str) -> None:
     await fill(service, topic)
-    ended = await llmctl(
-        "tail-callbacks", topic, "--from-beginning", "--count", "4", "--bootstrap-servers", bootstrap_servers
-    )
+    ended = await llmctl("tail-callbacks", topic, "--from-beginning", "--count", "4")
     documents = [json.loads(line) for line in ended.out.splitlines()]
     assert ended.code == 0
     assert ended.out.isascii()
@@ -61,34 +52,23 @@ async def test_every_record_is_one_json_line(
     ],
 )
 async def test_only_what_is_asked_for_is_shown(
-    llmctl: Run,
-    service: Any,
-    create_topic: Any,
-    bootstrap_servers: str,
-    options: list[str],
-    expected: set[str],
+    llmctl: Run, service: Any, create_topic: Any, options: list[str], expected: set[str]
 ) -> None:
-    """The count ends with the second filling, when the whole first one has been judged."""
+    """The count is reached in the second filling, after the whole first one has been filtered."""
     topic = f"cli-{uuid4()}"
     await create_topic(topic, 1)
     for _ in range(2):
         await fill(service, topic)
     start = [] if "--since" in options else ["--from-beginning"]
-    ended = await llmctl(
-        *("tail-callbacks", topic, *start, *options, "--count", str(2 * len(expected))),
-        env={"LLMCTL_BOOTSTRAP_SERVERS": bootstrap_servers},
-    )
+    ended = await llmctl(*("tail-callbacks", topic, *start, *options, "--count", str(2 * len(expected))))
     found = [json.loads(line)["envelope"]["data"]["request_id"] for line in ended.out.splitlines()]
     assert (ended.code, sorted(found)) == (0, sorted([*expected, *expected]))
 
 
 @pytest.mark.apache
-async def test_only_new_records_are_shown_by_default(
-    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
-) -> None:
-    """A count that is not reached is code 4; the end of the time without a count is not a failure."""
+async def test_only_new_records_are_shown_by_default(llmctl: Run, service: Any, topic: str) -> None:
     await fill(service, topic)
-    words = ("tail-callbacks", topic, "--timeout", "300ms", "--bootstrap-servers", bootstrap_servers)
+    words = ("tail-callbacks", topic, "--timeout", "300ms")
     counted, uncounted = await llmctl(*words, "--count", "1"), await llmctl(*words)
     assert (counted.code, counted.out) == (4, "")
     assert "0 of 1 callbacks came in 300ms." in counted.err
@@ -96,13 +76,8 @@ async def test_only_new_records_are_shown_by_default(
 
 
 @pytest.mark.apache
-async def test_what_comes_while_it_waits_is_shown(
-    llmctl: Run, service: Any, topic: str, bootstrap_servers: str
-) -> None:
-    """A live callback appears and ends the wait."""
-    tailing = asyncio.create_task(
-        llmctl("tail-callbacks", topic, "--count", "1", "--bootstrap-servers", bootstrap_servers)
-    )
+async def test_what_comes_while_it_waits_is_shown(llmctl: Run, service: Any, topic: str) -> None:
+    tailing = asyncio.create_task(llmctl("tail-callbacks", topic, "--count", "1"))
     while not tailing.done():
         await service.call_back(topic, "q-live", uuid4())
         await asyncio.wait({tailing}, timeout=0.2)
@@ -113,23 +88,15 @@ async def test_what_comes_while_it_waits_is_shown(
 
 @pytest.mark.parametrize("no_color", [False, True])
 async def test_a_terminal_gets_rows_that_cannot_steer_it(
-    service: Any, topic: str, bootstrap_servers: str, no_color: bool
+    service: Any, topic: str, terminal: tuple[int, int], no_color: bool
 ) -> None:
-    """On a real terminal: our colors unless NO_COLOR, never a sequence out of a record."""
     service.model = f"{HOSTILE}gpt"
     await service.call_back(topic, "q-1", uuid4())
-    shown = await _watch(
-        [
-            "tail-callbacks",
-            topic,
-            "--from-beginning",
-            "--count",
-            "1",
-            "--bootstrap-servers",
-            bootstrap_servers,
-        ],
-        {"NO_COLOR": "1"} if no_color else {},
-    )
+    words = ("--from-beginning", "--count", "1")
+    env = {"TERM": "xterm-256color", "COLUMNS": "160"} | ({"NO_COLOR": "1"} if no_color else {})
+    async with start("tail-callbacks", topic, *words, stdout=terminal[1], env=env) as process:
+        assert await process.wait() == 0
+    shown = await asyncio.to_thread(read_shown, terminal)
     assert "essay_a" in shown
     assert "\u241b]0;owned" in shown
     assert "\x1b]" not in shown
@@ -139,30 +106,18 @@ async def test_a_terminal_gets_rows_that_cannot_steer_it(
 
 
 @pytest.mark.apache
-async def test_an_unknown_topic_is_named_and_not_created(
-    llmctl: Run, topic: str, bootstrap_servers: str
-) -> None:
-    """Wrong usage says which topic is near, and asking leaves no topic behind."""
-    ended = await llmctl("tail-callbacks", topic + "x", "--bootstrap-servers", bootstrap_servers)
+async def test_an_unknown_topic_is_named_and_not_created(llmctl: Run, topic: str) -> None:
+    ended = await llmctl("tail-callbacks", topic + "x")
     assert (ended.code, ended.out) == (2, "")
     assert f"did you mean {topic}" in ended.err
-    listed = await llmctl("topics", "list", "--bootstrap-servers", bootstrap_servers)
+    listed = await llmctl("topics", "list")
     names = {each["name"] for each in json.loads(listed.out)["topics"]}
     assert topic in names
     assert topic + "x" not in names
 
 
-@pytest.mark.parametrize("words", [["tail-callbacks"], ["topics", "list"], ["topics", "bootstrap"]])
-async def test_a_dead_broker_is_code_3(llmctl: Run, dead_port: int, words: list[str]) -> None:
-    """One sentence and no library's log."""
-    ended = await llmctl(*words, "--bootstrap-servers", f"127.0.0.1:{dead_port}")
-    assert (ended.code, ended.out, len(ended.err.splitlines())) == (3, "", 1)
-    assert "No Kafka broker answers" in ended.err
-
-
 @pytest.mark.apache
 async def test_topics_are_created_once_and_differences_are_said(llmctl: Run, bootstrap_servers: str) -> None:
-    """A dry run creates nothing, a second run changes nothing, a different wish is reported and not done."""
     name = f"new-{uuid4()}"
     where = ("--bootstrap-servers", bootstrap_servers)
     states = []
@@ -178,7 +133,6 @@ async def test_topics_are_created_once_and_differences_are_said(llmctl: Run, boo
 
 
 async def test_topics_that_stand_are_changed_only_with_apply(llmctl: Run, apache_kafka: str) -> None:
-    """Partitions are added and single settings set; what would lose records or copies is said and left."""
     name = f"changed-{uuid4()}"
     where = ("topics", "bootstrap", name, "--bootstrap-servers", apache_kafka)
     asked = ("--partitions", "5", "--config", "retention.ms=60000")
@@ -219,7 +173,6 @@ async def test_topics_that_stand_are_changed_only_with_apply(llmctl: Run, apache
 async def test_what_the_embedded_broker_cannot_keep_is_refused(
     llmctl: Run, embedded_broker: Any, bootstrap_servers: str
 ) -> None:
-    """A setting that would be dropped silently is wrong usage."""
     for option in (("--config", "retention.ms=1"), ("--apply",)):
         ended = await llmctl("topics", "bootstrap", "t", *option, "--bootstrap-servers", bootstrap_servers)
         assert (ended.code, ended.out) == (2, "")
@@ -227,7 +180,6 @@ async def test_what_the_embedded_broker_cannot_keep_is_refused(
 
 @pytest.mark.long
 async def test_the_queues_topics_are_created_together(llmctl: Run, bootstrap_servers: str) -> None:
-    """The four topics of the Kafka queue, the memory with one partition; said again, nothing changes."""
     name = f"queue-{uuid4().hex[:8]}"
     words = ("topics", "bootstrap", name, "--queue", "--request-topic", f"{name}.requests")
     words += ("--dead-letter-topic", f"{name}.dead", "--queue-partitions", "5")
@@ -255,25 +207,18 @@ async def test_the_queues_topics_are_created_together(llmctl: Run, bootstrap_ser
     ],
 )
 async def test_the_queues_topics_must_make_sense(llmctl: Run, words: list[str], sentence: str) -> None:
-    """What does not fit together is said before anything is asked."""
     ended = await llmctl("topics", "bootstrap", *words)
     assert ended.code == 2
     assert sentence in ended.err
 
 
-async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, bootstrap_servers: str) -> None:
-    """`llmctl … | head` ends without a traceback."""
+async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str) -> None:
     await fill(service, topic)
     reading, writing = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmctl", "tail-callbacks", topic, "--from-beginning", "--count", "4"),
-        *("--bootstrap-servers", bootstrap_servers),
-        stdout=writing,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    os.close(writing)
     os.close(reading)
-    async with asyncio.timeout(HANG_SECONDS):
+    words = ("--from-beginning", "--count", "4")
+    async with start("tail-callbacks", topic, *words, stdout=writing) as process:
+        os.close(writing)
         _, err = await process.communicate()
     assert process.returncode == 1
     assert b"Traceback" not in err
@@ -282,40 +227,10 @@ async def test_a_reader_that_goes_away_is_no_crash(service: Any, topic: str, boo
 
 @pytest.mark.parametrize("form", ["table", "json"])
 async def test_a_full_disk_behind_the_output_is_one_sentence(form: str) -> None:
-    """`llmctl … > file` where nothing more fits, and nothing of Python's own."""
     full = os.open("/dev/full", os.O_WRONLY)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmctl", "config", "show", "--output", form),
-        stdout=full,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    os.close(full)
-    async with asyncio.timeout(HANG_SECONDS):
+    async with start("config", "show", "--output", form, stdout=full) as process:
+        os.close(full)
         _, err = await process.communicate()
     assert process.returncode == 1
     assert len(err.splitlines()) == 1
     assert b"The output cannot be written: No space left on device." in err
-
-
-async def _watch(words: list[str], env: dict[str, str]) -> str:
-    """Runs `llmctl` on a pseudo-terminal and returns all that it wrote to stdout there."""
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmctl", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", **env},
-    )
-    os.close(theirs)
-    async with asyncio.timeout(HANG_SECONDS):
-        assert await process.wait() == 0
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:  # the other end is closed: all has been read
-        pass
-    finally:
-        os.close(ours)
-    return shown.decode()

@@ -1,28 +1,21 @@
 """`llmctl undelivered` against a stand-in for the service: pages, refusals, questions, hostile words."""
 
-import asyncio
 import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.flow.cli.conftest import start
-from tests.waiting import HANG_SECONDS
-
-Run = Callable[..., Awaitable[Any]]
+from tests.flow.cli.conftest import Answer, Run
+from tests.flow.serving import serve
 
 
 def make_item(number: int, topic: str = "results", reason: str = "MESSAGE_TOO_LARGE") -> dict[str, Any]:
-    """An undelivered callback as the service tells it."""
     return {
         "queue_id": f"0f8fad5b-d9cb-469f-a165-{number:012d}",
         "correlation_id": "11111111-d9cb-469f-a165-000000000000",
@@ -48,7 +41,7 @@ class Parking:
     refusal: tuple[int, str] | None = None
 
     async def list_(self, request: Request) -> Response:
-        """`GET /admin/v1/undelivered`; a sequence is a place in the list."""
+        """`after` is an index of the list."""
         query = dict(request.query_params)
         self.queries.append(query)
         self.authorizations.add(request.headers.get("authorization"))
@@ -60,7 +53,6 @@ class Parking:
         return JSONResponse({"total": len(found), "items": found[after:end], "next": following})
 
     async def resend(self, request: Request) -> Response:
-        """`POST /admin/v1/undelivered/resend`."""
         order = await request.json()
         self.orders.append(order)
         if self.refusal is not None:
@@ -78,32 +70,16 @@ class Parking:
 
 @pytest.fixture
 async def parking() -> AsyncIterator[Parking]:
-    """The stand-in, over real HTTP."""
     stub = Parking()
-    app = Starlette(
-        routes=[
-            Route("/admin/v1/undelivered", stub.list_),
-            Route("/admin/v1/undelivered/resend", stub.resend, methods=["POST"]),
-        ]
-    )
-    config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    async with asyncio.timeout(HANG_SECONDS):
-        await server.startup()
-    serving = asyncio.create_task(server.main_loop())
-    try:
-        stub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    routes = [
+        Route("/admin/v1/undelivered", stub.list_),
+        Route("/admin/v1/undelivered/resend", stub.resend, methods=["POST"]),
+    ]
+    async with serve(Starlette(routes=routes)) as stub.url:
         yield stub
-    finally:
-        server.should_exit = True
-        await serving
-        await server.shutdown()
 
 
 async def test_a_pipe_gets_one_line_for_each_of_all_pages(llmctl: Run, parking: Parking) -> None:
-    """Every item as the service tells it, over several pages; stderr says how many and what to do."""
     parking.items = [make_item(number) for number in range(450)]
     ended = await llmctl("--token", "secret", "undelivered", "list", "--limit", "1000", "--url", parking.url)
     assert ended.code == 0
@@ -116,7 +92,6 @@ async def test_a_pipe_gets_one_line_for_each_of_all_pages(llmctl: Run, parking: 
 
 
 async def test_a_limit_over_several_pages_is_kept_and_said(llmctl: Run, parking: Parking) -> None:
-    """As many as asked for and no more, of the topic that was asked for."""
     parking.items = [make_item(number, topic) for number in range(250) for topic in ("a", "b")]
     ended = await llmctl("undelivered", "list", "--topic", "b", "--limit", "230", "--url", parking.url)
     lines = [json.loads(line) for line in ended.out.splitlines()]
@@ -126,13 +101,11 @@ async def test_a_limit_over_several_pages_is_kept_and_said(llmctl: Run, parking:
 
 
 async def test_nothing_undelivered_is_said_and_no_failure(llmctl: Run, parking: Parking) -> None:
-    """An empty list is code 0, with nothing on stdout."""
     ended = await llmctl("undelivered", "list", "--url", parking.url)
     assert (ended.code, ended.out, ended.err) == (0, "", "No callback is undelivered.\n")
 
 
 async def test_a_table_keeps_ids_whole_and_foreign_words_harmless(llmctl: Run, parking: Parking) -> None:
-    """In 80 columns every id can be copied, and neither table nor advice steers the terminal."""
     parking.items = [make_item(1, "team-blue.essays.v1", "EVIL\x1b[31m"), make_item(2, "a\u202eb")]
     ended = await llmctl(
         "undelivered", "list", "--output", "table", "--url", parking.url, env={"COLUMNS": "80"}
@@ -145,18 +118,19 @@ async def test_a_table_keeps_ids_whole_and_foreign_words_harmless(llmctl: Run, p
     assert "1.3 KiB" in ended.out
 
 
-async def test_named_ids_are_sent_again(llmctl: Run, parking: Parking) -> None:
-    """One order with the ids, each once."""
+async def test_named_ids_are_sent_again_once(llmctl: Run, parking: Parking) -> None:
     parking.items = [make_item(number) for number in range(3)]
     wanted = [item["queue_id"] for item in parking.items[:2]]
     ended = await llmctl("undelivered", "resend", *wanted, wanted[0], "--url", parking.url)
     assert (ended.code, ended.err) == (0, "")
     assert json.loads(ended.out) == {"resent": 2, "not_parked": []}
     assert parking.orders == [{"queue_ids": wanted}]
+    partly = await llmctl("undelivered", "resend", "nope", wanted[0], "--url", parking.url)
+    assert (partly.code, json.loads(partly.out)) == (1, {"resent": 1, "not_parked": ["nope"]})
+    assert "Not undelivered, so not sent again: nope." in partly.err
 
 
 async def test_more_ids_than_one_order_takes_are_sent_in_several(llmctl: Run, parking: Parking) -> None:
-    """The service takes a thousand at once; the figures are those of all."""
     parking.items = [make_item(number) for number in range(1500)]
     ended = await llmctl(
         "undelivered", "resend", *(item["queue_id"] for item in parking.items), "--url", parking.url
@@ -165,36 +139,10 @@ async def test_more_ids_than_one_order_takes_are_sent_in_several(llmctl: Run, pa
     assert [len(order["queue_ids"]) for order in parking.orders] == [1000, 500]
 
 
-async def test_an_id_that_is_not_parked_is_code_1_and_named(llmctl: Run, parking: Parking) -> None:
-    """The others are sent again all the same, and the figures say so."""
-    parking.items = [make_item(1)]
-    ended = await llmctl("undelivered", "resend", "nope", parking.items[0]["queue_id"], "--url", parking.url)
-    assert ended.code == 1
-    assert json.loads(ended.out) == {"resent": 1, "not_parked": ["nope"]}
-    assert "Not undelivered, so not sent again: nope." in ended.err
-
-
-@pytest.mark.parametrize("words", [(), ("some-id", "--all")])
-async def test_resend_wants_either_ids_or_all(llmctl: Run, parking: Parking, words: tuple[str, ...]) -> None:
-    """Neither and both are wrong usage, and nothing is asked of the service."""
-    ended = await llmctl("undelivered", "resend", *words, "--url", parking.url)
-    assert (ended.code, ended.out, parking.orders) == (2, "", [])
-    assert "either their queue ids, or --all" in ended.err
-
-
-@pytest.mark.parametrize("words", [("list",), ("resend", "--all")])
-async def test_a_dead_service_is_code_3(llmctl: Run, dead_port: int, words: tuple[str, ...]) -> None:
-    """One sentence that says where nobody answers."""
-    ended = await llmctl("undelivered", *words, "--url", f"http://127.0.0.1:{dead_port}")
-    assert (ended.code, ended.out) == (3, "")
-    assert f"No service answers at http://127.0.0.1:{dead_port}" in ended.err
-
-
 @pytest.mark.parametrize("words", [("list",), ("resend", "--all")])
 async def test_a_refusal_is_the_services_own_sentence(
     llmctl: Run, parking: Parking, words: tuple[str, ...]
 ) -> None:
-    """Code 1, and nothing on stdout."""
     parking.refusal = (401, "This is not for you.")
     ended = await llmctl("undelivered", *words, "--url", parking.url)
     assert (ended.code, ended.out) == (1, "")
@@ -202,16 +150,13 @@ async def test_a_refusal_is_the_services_own_sentence(
 
 
 @pytest.fixture
-async def production(parking: Parking, config_file: Path) -> Parking:
-    """The stand-in as a context that is production."""
-    text = f'current = "live"\n[contexts.live]\nurl = "{parking.url}"\nenvironment = "prod"\n'
-    await asyncio.to_thread(config_file.write_text, text)
+def production(parking: Parking, use_production: Callable[[str], None]) -> Parking:
+    use_production(parking.url)
     parking.items = [make_item(1)]
     return parking
 
 
 async def test_all_of_production_needs_a_yes(llmctl: Run, production: Parking) -> None:
-    """Where nobody can be asked it wants --yes; named ids and the list want nothing."""
     refused = await llmctl("undelivered", "resend", "--all")
     assert (refused.code, production.orders) == (2, [])
     assert "say --yes" in refused.err
@@ -222,17 +167,8 @@ async def test_all_of_production_needs_a_yes(llmctl: Run, production: Parking) -
 
 @pytest.mark.parametrize(("answer", "code", "orders"), [(b"y\n", 0, 1), (b"n\n", 1, 0), (b"\n", 1, 0)])
 async def test_production_obeys_the_answer(
-    production: Parking, terminal: tuple[int, int], answer: bytes, code: int, orders: int
+    production: Parking, answer_question: Answer, answer: bytes, code: int, orders: int
 ) -> None:
-    """On a terminal the question names the service; everything but a yes sends nothing."""
-    ours, theirs = terminal
-    async with start("undelivered", "resend", "--all", terminal=theirs) as process:
-        said = b""
-        async with asyncio.timeout(HANG_SECONDS):
-            while b"[y/N]" not in said:
-                said += await asyncio.to_thread(os.read, ours, 4096)
-            assert production.url.encode() in said
-            assert production.orders == []
-            os.write(ours, answer)
-            await process.communicate()
-    assert (process.returncode, len(production.orders)) == (code, orders)
+    asked, ended = await answer_question(answer, "undelivered", "resend", "--all")
+    assert production.url in asked
+    assert (ended.code, len(production.orders)) == (code, orders)

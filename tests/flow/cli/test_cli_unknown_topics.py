@@ -24,7 +24,6 @@ from tests.flow.cli.conftest import Run
 async def test_names_the_topic_that_was_meant(
     llmctl: Run, topic: str, bootstrap_servers: str, tmp_path: Path, words: tuple[str, ...], code: int
 ) -> None:
-    """The last character is missing; the broker has the whole name."""
     receipt = {
         "line": 1,
         "queue_id": str(uuid4()),

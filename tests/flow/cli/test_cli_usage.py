@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,48 +10,34 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.flow.cli.conftest import RunHere
+from tests.flow.cli.conftest import Run
+from tests.flow.conftest import Body, make_env
 from tests.waiting import open_client, until
 
-Run = Callable[..., Coroutine[Any, Any, Any]]
 USAGE_TOPIC = f"usage.{uuid4().hex}"
 TOKENS = {"red": "token-of-red", "blue": "token-of-blue"}
 
 
 @pytest.fixture
 async def priced(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A service with two callers and a day's budget, whose provider has prices."""
     provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "5")
-    child = launcher.start(
-        "service",
-        env={
-            "LLM_PROVIDER_SERVICE_PORT": "0",
-            "LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "LLM_PROVIDER_SERVICE_QUEUE_PATH": str(tmp_path / "queue.db"),
-            "LLM_PROVIDER_SERVICE_OPENAI_API_KEY": "fake-key",
-            "LLM_PROVIDER_SERVICE_OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "LLM_PROVIDER_SERVICE_API_TOKENS": ",".join(f"{name}:{token}" for name, token in TOKENS.items()),
-            "LLM_PROVIDER_SERVICE_ADMIN_TOKEN": "token-of-admin",
-            "LLM_PROVIDER_SERVICE_USAGE_TOPIC": USAGE_TOPIC,
-            "LLM_PROVIDER_SERVICE_MAX_COST_USD_PER_DAY": "2.5",
-        },
-    )
+    settings = {
+        "OPENAI_API_KEY": "fake-key",
+        "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
+        "API_TOKENS": ",".join(f"{name}:{token}" for name, token in TOKENS.items()),
+        "ADMIN_TOKEN": "token-of-admin",
+        "USAGE_TOPIC": USAGE_TOPIC,
+        "MAX_COST_USD_PER_DAY": "2.5",
+    }
+    child = launcher.start("service", env=make_env(bootstrap_servers, tmp_path, **settings))
     async with open_client(child.ready["url"]) as client:
         yield client
 
 
 async def test_callers_models_and_budget(
-    llmctl: Run,
-    priced: httpx.AsyncClient,
-    create_topic: Any,
-    read_topic: Any,
-    bootstrap_servers: str,
+    llmctl: Run, priced: httpx.AsyncClient, create_topic: Any, read_topic: Any, topic: str, body: Body
 ) -> None:
-    """Who has used what, the same by account, callbacks and usage events, and how much of the day is left."""
-    topic = f"results.{uuid4().hex}"
-    await create_topic(topic, 1)
     await create_topic(USAGE_TOPIC, 1)
-    body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic}
     for caller in ("red", "red", "blue"):
         headers = {"Authorization": f"Bearer {TOKENS[caller]}"}
         assert (await priced.post("/api/v1/comparison", json=body, headers=headers)).status_code == 202
@@ -64,15 +50,12 @@ async def test_callers_models_and_budget(
     await until(are_accounted, what="three calls")
     by_caller = await llmctl("usage", "--by", "caller", *at)
     for_people = await llmctl("usage", "--by", "caller", "--by", "model", *at, "--output", "table")
-    by_topic = await llmctl("usage", topic, "--by", "topic", "--bootstrap-servers", bootstrap_servers)
+    by_topic = await llmctl("usage", topic, "--by", "topic")
 
     await asyncio.to_thread(read_topic, USAGE_TOPIC, 3)
-    told = await llmctl("usage", USAGE_TOPIC, "--by", "caller", "--bootstrap-servers", bootstrap_servers)
-    tailed = await llmctl(
-        *("tail-callbacks", USAGE_TOPIC, "--from-beginning", "--count", "1"),
-        *("--bootstrap-servers", bootstrap_servers),
-    )
-    nobodys = await llmctl("usage", topic, "--by", "caller", "--bootstrap-servers", bootstrap_servers)
+    told = await llmctl("usage", USAGE_TOPIC, "--by", "caller")
+    tailed = await llmctl(*("tail-callbacks", USAGE_TOPIC, "--from-beginning", "--count", "1"))
+    nobodys = await llmctl("usage", topic, "--by", "caller")
 
     document = json.loads(by_caller.out)
     rows = {row["caller"]: row for row in document["rows"]}
@@ -93,20 +76,3 @@ async def test_callers_models_and_budget(
     assert "gpt-4o-mini" in for_people.out
     assert "together" in for_people.out
     assert "of $2.50 are spent" in for_people.err
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("results", "--days", "3"), "--since DURATION"),
-        (("--since", "1h"), "--days N"),
-        (("--by", "topic"), "name topics"),
-        (("--days", "0"), "--days"),
-    ],
-)
-def test_wrong_usage_says_what_is_wrong(llmctl_here: RunHere, words: tuple[str, ...], said: str) -> None:
-    """Exit code 2 and one sentence."""
-    ended = llmctl_here("usage", *words)
-
-    assert ended.code == 2
-    assert said in ended.err

@@ -1,6 +1,5 @@
 """What a program has: a stack of `llmctl up`, topics on it, callbacks put there by hand."""
 
-import asyncio
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 
+from llmctl.library import ComparisonClient, connect
 from simulator.broker.control import BrokerControl, TopicSpec
 from simulator.broker.runtime import control_path
 from tests.flow.client.callbacks import CallBack, open_writer
@@ -22,20 +22,16 @@ from tests.waiting import HANG_SECONDS, open_client
 
 @dataclass(frozen=True)
 class Up:
-    """Where the parts of a running `llmctl up` are."""
-
     url: str
     bootstrap_servers: str
     control: BrokerControl
 
     async def create_topic(self, partitions: int = 3) -> str:
-        """A new topic."""
         name = f"program-{uuid4().hex}"
         await self.control.create_topics([TopicSpec(name, partitions)])
         return name
 
     async def operate(self, path: str, **body: object) -> None:
-        """An operator's order to the service."""
         async with open_client(self.url) as client:
             (await client.post(f"/admin/v1/{path}", json=body)).raise_for_status()
 
@@ -75,26 +71,13 @@ async def topic(up: Up) -> str:
 
 
 @pytest.fixture
-async def call_back(up: Up) -> AsyncIterator[CallBack]:
-    """Puts callbacks of requests on a topic of `llmctl up`, in this order."""
-    async with open_writer(up.bootstrap_servers) as write:
-        yield write
-
-
-@pytest.fixture(autouse=True)
-def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty file of contexts instead of the developer's own."""
-    path = tmp_path / "llmctl.toml"
-    path.touch(mode=0o600)
-    monkeypatch.setenv("LLMCTL_CONFIG", str(path))
-    return path
+async def client(up: Up) -> AsyncIterator[ComparisonClient]:
+    """A client of the library, connected to `llmctl up`."""
+    async with connect(up.url, up.bootstrap_servers) as client:
+        yield client
 
 
 @pytest.fixture
-async def dead_port() -> int:
-    """A port on which nobody listens."""
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
-    port = int(server.sockets[0].getsockname()[1])
-    server.close()
-    await server.wait_closed()
-    return port
+async def call_back(up: Up) -> AsyncIterator[CallBack]:
+    async with open_writer(up.bootstrap_servers) as write:
+        yield write

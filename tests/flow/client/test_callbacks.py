@@ -15,7 +15,7 @@ from llmctl.client import listening, topic_reader
 from llmctl.client.feed import Feed
 from llmctl.library import (
     Callback,
-    ClientClosed,
+    ComparisonClient,
     Listener,
     Position,
     PositionLost,
@@ -34,7 +34,6 @@ NO_SERVICE = "http://127.0.0.1:1"
 
 @pytest.fixture
 async def broker_topic(create_topic: CreateTopic) -> str:
-    """A topic with three partitions on the broker of the test."""
     name = f"program-{uuid4().hex}"
     await create_topic(name, 3)
     return name
@@ -42,9 +41,15 @@ async def broker_topic(create_topic: CreateTopic) -> str:
 
 @pytest.fixture
 async def broker_call_back(bootstrap_servers: str) -> AsyncIterator[CallBack]:
-    """Puts callbacks on a topic of that broker."""
     async with open_writer(bootstrap_servers) as write:
         yield write
+
+
+@pytest.fixture
+async def broker_client(bootstrap_servers: str) -> AsyncIterator[ComparisonClient]:
+    """A client without a service on that broker."""
+    async with connect(NO_SERVICE, bootstrap_servers) as client:
+        yield client
 
 
 async def take(listener: Listener, number: int) -> list[Callback]:
@@ -58,10 +63,10 @@ def names(callbacks: list[Callback]) -> list[str]:
 
 @pytest.mark.apache
 async def test_only_what_is_new(
-    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+    broker_client: ComparisonClient, broker_topic: str, broker_call_back: CallBack
 ) -> None:
     await broker_call_back(broker_topic, "old", partition=1)
-    async with connect(NO_SERVICE, bootstrap_servers) as client, client.callbacks(broker_topic) as callbacks:
+    async with broker_client.callbacks(broker_topic) as callbacks:
         await broker_call_back(broker_topic, "q-1", "q-2", partition=1)
         (first, second) = await take(callbacks, 2)
     assert names([first, second]) == ["q-1", "q-2"]
@@ -71,12 +76,11 @@ async def test_only_what_is_new(
 
 
 @pytest.mark.apache
-async def test_each_event_once(bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack) -> None:
+async def test_each_event_once(
+    broker_client: ComparisonClient, broker_topic: str, broker_call_back: CallBack
+) -> None:
     await broker_call_back(broker_topic, "q-1", "q-1", "q-2", "q-1", partition=0)
-    async with (
-        connect(NO_SERVICE, bootstrap_servers) as client,
-        client.callbacks(broker_topic, start="beginning") as callbacks,
-    ):
+    async with broker_client.callbacks(broker_topic, start="beginning") as callbacks:
         old = await take(callbacks, 2)
         await broker_call_back(broker_topic, "q-2", "q-3", "q-1", "q-3", "q-4", partition=0)
         new = await take(callbacks, 2)
@@ -87,15 +91,13 @@ async def test_each_event_once(bootstrap_servers: str, broker_topic: str, broker
 
 @pytest.mark.apache
 async def test_a_copy_changes_nothing_for_who_awaits(
-    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+    broker_client: ComparisonClient, broker_topic: str, broker_call_back: CallBack
 ) -> None:
-    async with connect(NO_SERVICE, bootstrap_servers) as client:
-        pending = await client.expect("q-1", broker_topic)
-        await broker_call_back(broker_topic, "q-1", "q-1", "q-2")
-        first = await pending
-        last = await client.expect("q-2", broker_topic, start=pending.position)
-        await last
-        assert await pending == first
+    pending = await broker_client.expect("q-1", broker_topic)
+    await broker_call_back(broker_topic, "q-1", "q-1", "q-2")
+    first = await pending
+    await (await broker_client.expect("q-2", broker_topic, start=pending.position))
+    assert await pending == first
 
 
 @pytest.mark.apache
@@ -119,16 +121,14 @@ async def test_it_goes_on_where_another_process_stopped(
 
 @pytest.mark.apache
 async def test_a_position_is_known_before_the_first_callback(
-    bootstrap_servers: str, broker_topic: str, broker_call_back: CallBack
+    broker_client: ComparisonClient, broker_topic: str, broker_call_back: CallBack
 ) -> None:
-    """What is taken before something is submitted finds it afterwards."""
-    async with connect(NO_SERVICE, bootstrap_servers) as client:
-        before = await client.find_position(broker_topic)
-        async with client.callbacks(broker_topic) as callbacks:
-            assert callbacks.position == before
-        await broker_call_back(broker_topic, "q-1")
-        async with client.callbacks(broker_topic, start=before) as callbacks:
-            assert names(await take(callbacks, 1)) == ["q-1"]
+    before = await broker_client.find_position(broker_topic)
+    async with broker_client.callbacks(broker_topic) as callbacks:
+        assert callbacks.position == before
+    await broker_call_back(broker_topic, "q-1")
+    async with broker_client.callbacks(broker_topic, start=before) as callbacks:
+        assert names(await take(callbacks, 1)) == ["q-1"]
     assert before.offsets == {broker_topic: {0: 0, 1: 0, 2: 0}}
 
 
@@ -180,17 +180,18 @@ async def test_a_slow_listener_keeps_nobody_waiting_and_misses_nothing(
     assert [callback.offset for callback in handed] == list(range(61))
 
 
-async def test_a_loop_that_is_left_and_entered_again(up: Up, topic: str, call_back: CallBack) -> None:
+async def test_a_loop_that_is_left_and_entered_again(
+    topic: str, call_back: CallBack, client: ComparisonClient
+) -> None:
     await call_back(topic, "q-1", "q-2", partition=0)
-    async with connect(up.url, up.bootstrap_servers) as client:
-        found = []
-        async with asyncio.timeout(HANG_SECONDS):
-            async for callback in client.callbacks(topic, start="beginning"):
-                found.append(callback)
-                break
-            async for callback in client.callbacks(topic, start=found[0].position):
-                found.append(callback)
-                break
+    found = []
+    async with asyncio.timeout(HANG_SECONDS):
+        async for callback in client.callbacks(topic, start="beginning"):
+            found.append(callback)
+            break
+        async for callback in client.callbacks(topic, start=found[0].position):
+            found.append(callback)
+            break
     assert names(found) == ["q-1", "q-2"]
 
 
@@ -235,7 +236,7 @@ async def test_simulated_runs_are_left_out(up: Up, topic: str) -> None:
         assert (await take(one, 1))[0].run_id == "run-2"
 
 
-async def test_what_retention_removed_is_said(up: Up, call_back: CallBack) -> None:
+async def test_what_retention_removed_is_said(up: Up, call_back: CallBack, client: ComparisonClient) -> None:
     topic = await up.create_topic(partitions=1)
     numbers = count()
 
@@ -243,30 +244,26 @@ async def test_what_retention_removed_is_said(up: Up, call_back: CallBack) -> No
         for _ in range(7):
             await call_back(topic, *(f"q-{next(numbers)}" for _ in range(20)), padding=50_000)
 
-    async with connect(up.url, up.bootstrap_servers) as client:
-        start = await client.find_position(topic)
-        await fill()
-        with pytest.raises(PositionLost, match=f"{topic}/0 has no offset 0 any more") as lost:
-            await take(client.callbacks(topic, start=start), 1)
-        callbacks = client.callbacks(topic, start=lost.value.position)
-        (first,) = await take(callbacks, 1)
-        assert first.offset == lost.value.position.offsets[topic][0] > 0
-        with pytest.raises(PositionLost):
-            await client.expect("q-0", topic, start=start)
+    start = await client.find_position(topic)
+    await fill()
+    with pytest.raises(PositionLost, match=f"{topic}/0 has no offset 0 any more") as lost:
+        await take(client.callbacks(topic, start=start), 1)
+    callbacks = client.callbacks(topic, start=lost.value.position)
+    (first,) = await take(callbacks, 1)
+    assert first.offset == lost.value.position.offsets[topic][0] > 0
+    with pytest.raises(PositionLost):
+        await client.expect("q-0", topic, start=start)
 
 
-async def test_positions_that_make_no_sense(up: Up, topic: str) -> None:
-    async with connect(up.url, up.bootstrap_servers) as client:
-        with pytest.raises(ValueError, match=f"says nothing about the topic '{topic}'"):
-            await anext(client.callbacks(topic, start=Position({"other": {0: 1}})))
-        with pytest.raises(
-            PositionLost, match=f"beyond the end of {topic}/0, {topic}/7: .* made anew"
-        ) as lost:
-            await anext(client.callbacks(topic, start=Position({topic: {0: 5, 1: 0, 7: 3}})))
-        with pytest.raises(ValueError, match="at least one topic"):
-            client.callbacks()
-        with pytest.raises(TopicUnreadable, match="no topic"):
-            await anext(client.callbacks(f"{topic}x"))
+async def test_positions_that_make_no_sense(topic: str, client: ComparisonClient) -> None:
+    with pytest.raises(ValueError, match=f"says nothing about the topic '{topic}'"):
+        await anext(client.callbacks(topic, start=Position({"other": {0: 1}})))
+    with pytest.raises(PositionLost, match=f"beyond the end of {topic}/0, {topic}/7: .* made anew") as lost:
+        await anext(client.callbacks(topic, start=Position({topic: {0: 5, 1: 0, 7: 3}})))
+    with pytest.raises(ValueError, match="at least one topic"):
+        client.callbacks()
+    with pytest.raises(TopicUnreadable, match="no topic"):
+        await anext(client.callbacks(f"{topic}x"))
     assert lost.value.position == Position({topic: {0: 0, 1: 0}})
 
 
@@ -284,13 +281,3 @@ async def test_an_outage_of_the_broker_is_waited_through(up: Up, topic: str, cal
         await call_back(topic, "q-new", partition=1)
         assert names(await taking) == ["q-new"]
         assert len(await take(older, 10)) == 10
-
-
-async def test_a_listener_of_a_closed_client_ends_with_that(up: Up, topic: str) -> None:
-    """Nobody waits for what cannot come."""
-    async with connect(up.url, up.bootstrap_servers) as client:
-        callbacks = await client.callbacks(topic).__aenter__()
-        waiting = asyncio.create_task(anext(callbacks))
-        await asyncio.sleep(0)
-    with pytest.raises(ClientClosed):
-        await waiting

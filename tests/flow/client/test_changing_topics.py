@@ -18,13 +18,11 @@ NO_SERVICE = "http://127.0.0.1:1"
 
 @pytest.fixture
 def create(request: pytest.FixtureRequest) -> CreateTopic:
-    """Creates a topic on Apache Kafka."""
     return choose_creator(request, APACHE)
 
 
 @pytest.fixture
 async def name(create: CreateTopic) -> str:
-    """A topic with one partition."""
     name = f"changing-{uuid4().hex}"
     await create(name, 1)
     return name
@@ -32,20 +30,18 @@ async def name(create: CreateTopic) -> str:
 
 @pytest.fixture
 def admin(apache_kafka: str) -> AdminClient:
-    """Whoever else works on the topics."""
     return AdminClient({"bootstrap.servers": apache_kafka})
 
 
 @pytest.fixture
 async def call_back(apache_kafka: str) -> AsyncIterator[CallBack]:
-    """Puts callbacks of requests on a topic of Apache Kafka."""
     async with open_writer(apache_kafka) as write:
         yield write
 
 
 @pytest.fixture
 async def program(apache_kafka: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ComparisonClient]:
-    """A client that looks after its topics ten times a second instead of every five."""
+    """A client that looks at its topics ten times a second instead of every five seconds."""
     monkeypatch.setattr("llmctl.client.dispatcher.LOOK_SECONDS", 0.1)
     monkeypatch.setattr("llmctl.client.topic_reader.METADATA_AGE_SECONDS", 0.2)
     async with connect(NO_SERVICE, apache_kafka, timeout_seconds=HANG_SECONDS) as client:
@@ -59,7 +55,6 @@ async def delete(admin: AdminClient, topic: str) -> None:
 async def test_a_new_partition_is_read_from_its_beginning(
     program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str
 ) -> None:
-    """Whoever awaits, listens, or goes on from a position of before gets what comes on it."""
     before = await program.find_position(name)
     pending = await program.expect("q-1", name)
     async with program.callbacks(name) as callbacks:
@@ -78,7 +73,6 @@ async def test_a_new_partition_is_read_from_its_beginning(
 async def test_a_deleted_topic_is_said_to_all_who_wait(
     program: ComparisonClient, admin: AdminClient, name: str
 ) -> None:
-    """Nobody waits for what cannot come; the other topics go on."""
     pending = await program.expect("q-1", name)
     async with program.callbacks(name) as callbacks:
         listening = asyncio.create_task(anext(callbacks))

@@ -41,7 +41,6 @@ async def run(blocks: list[Any], names: dict[str, Any]) -> None:
 
 @pytest.fixture
 async def shell(up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the documents take for granted: addresses, a topic, a folder."""
     monkeypatch.setenv("LLMCTL_URL", up.url)
     monkeypatch.setenv("LLMCTL_BOOTSTRAP_SERVERS", up.bootstrap_servers)
     monkeypatch.chdir(tmp_path)

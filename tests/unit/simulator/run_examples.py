@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -44,22 +43,16 @@ class Recipe:
     seconds: int = 600
     per_second: int = 40
     seed: int = 7
-    slower: float = 1.0
-    """A factor on everything that the service and its provider need."""
+    slower: float = 1.0  # a factor on everything that the service and its provider need
     lost: int = 0
-    failing: float = 0.002
-    """The share that ends in an error."""
-    outage: tuple[float, float] | None = None
-    """From when to when the broker is away."""
-    stall: tuple[float, float] | None = None
-    """From when to when nothing is accepted, and so nothing can be sent."""
-    changes: tuple[tuple[str, Any], ...] = ()
-    """Fields of the document to be other than made."""
+    failing: float = 0.002  # the share that ends in an error
+    outage: tuple[float, float] | None = None  # from when to when the broker is away
+    stall: tuple[float, float] | None = None  # from when to when nothing is accepted
 
 
 @dataclass
 class Course:
-    """All requests of an example: their stamps, sums and times."""
+    """All requests of an example, with their stamps."""
 
     requests: list[dict[str, float]] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
@@ -68,8 +61,7 @@ class Course:
 
 def make_run(recipe: Recipe | None = None, **changes: Any) -> RunDocument:
     """The document of a run; `changes` replace fields of it."""
-    document = _make(recipe or Recipe())
-    return document.model_copy(update=changes) if changes else document
+    return _make(recipe or Recipe()).model_copy(update=changes)
 
 
 def make_good_run() -> RunDocument:
@@ -80,15 +72,8 @@ def make_good_run() -> RunDocument:
 def make_bad_run() -> RunDocument:
     """Ten minutes with faults, callbacks that were lost, and thresholds that were not met."""
     document = make_run(Recipe(lost=4, failing=0.01, outage=(120.0, 150.0), stall=(400.0, 402.0)))
-    totals = {
-        **document.ledger.totals,
-        "rejected": 132,
-        "duplicate": 1,
-        "late": 3,
-        "ambiguous": 2,
-        "early": 17,
-    }
-    totals["ok"] -= 4
+    more = {"rejected": 132, "duplicate": 1, "late": 3, "ambiguous": 2, "early": 17}
+    totals = {**document.ledger.totals, **more, "ok": document.ledger.totals["ok"] - 4}
     ledger = document.ledger.model_copy(
         update={
             "totals": totals,
@@ -114,10 +99,7 @@ def make_empty_run() -> RunDocument:
         slices=(),
         phases=(Span(name="preflight", begins=-2.0, ends=0.0),),
         thresholds=(ThresholdResult(threshold="e2e:p99 < 2s", met=False, value=None, unit="s"),),
-        offered_per_second=0.0,
-        achieved_per_second=0.0,
-        goodput=0.0,
-        error_rate=0.0,
+        **dict.fromkeys(("offered_per_second", "achieved_per_second", "goodput", "error_rate"), 0.0),
         service=ServiceFigures(),
         interrupted=True,
         exit_code=130,
@@ -125,7 +107,6 @@ def make_empty_run() -> RunDocument:
 
 
 def name_request(number: int) -> str:
-    """A queue id."""
     return f"0198f2c4-5c1e-7a00-8000-{number:012x}"
 
 
@@ -135,17 +116,19 @@ def _make(recipe: Recipe) -> RunDocument:
     course = _run(recipe, rng)
     latency = _time(course)
     slices = _slice(recipe, course, rng)
-    answered = len(course.requests) - len(course.lost)
+    unwell = {"failed": course.failed - course.lost, "missing": course.lost}
+    counts = {name: len(numbers) for name, numbers in unwell.items()}
+    accepted = len(course.requests)
     totals = {
         **dict.fromkeys(MEANINGS, 0),
-        "accepted": len(course.requests),
-        "ok": answered - len(course.failed - course.lost),
-        "failed": len(course.failed - course.lost),
-        "missing": len(course.lost),
+        "accepted": accepted,
+        "ok": accepted - sum(counts.values()),
+        **counts,
     }
     examples = {
-        "failed": tuple(name_request(number) for number in sorted(course.failed - course.lost)[:5]),
-        "missing": tuple(name_request(number) for number in sorted(course.lost)[:5]),
+        name: tuple(name_request(number) for number in sorted(numbers)[:5])
+        for name, numbers in unwell.items()
+        if numbers
     }
     end = max(each["received"] for each in course.requests)
     thresholds = (
@@ -156,7 +139,7 @@ def _make(recipe: Recipe) -> RunDocument:
     )
     cpu = sum(each.service_cpu_percent or 0.0 for each in slices) / 100
     exit_code = 5 if course.lost else 0 if all(each.met for each in thresholds) else 4
-    document = RunDocument(
+    return RunDocument(
         run_id=f"load-{recipe.seed:04d}",
         version="0.1.0",
         started_at=STARTED,
@@ -171,12 +154,7 @@ def _make(recipe: Recipe) -> RunDocument:
         ),
         offered_per_second=float(recipe.per_second),
         achieved_per_second=float(recipe.per_second),
-        ledger=LedgerFigures(
-            totals=totals,
-            sound=not course.lost,
-            examples={name: ids for name, ids in examples.items() if ids},
-            rejections={},
-        ),
+        ledger=LedgerFigures(totals=totals, sound=not course.lost, examples=examples, rejections={}),
         latency=latency,
         goodput=_tidy(sum(each["good"] for each in course.requests) / len(course.requests)),
         error_rate=_tidy((totals["failed"] + totals["missing"]) / totals["accepted"]),
@@ -194,7 +172,6 @@ def _make(recipe: Recipe) -> RunDocument:
         validity=Validity(valid=True, reasons=()),
         exit_code=exit_code,
     )
-    return document.model_copy(update=dict(recipe.changes))
 
 
 def _configure(recipe: Recipe) -> dict[str, Any]:
@@ -257,9 +234,8 @@ def _time(course: Course) -> dict[str, Distribution]:
             if each["number"] not in course.lost:
                 histogram.record(each[end] - each[begin])
         distribution = histogram.to_distribution()
-        figures = {
-            key: _tidy(getattr(distribution, key)) for key in ("mean", "p50", "p90", "p99", "p999", "max")
-        }
+        keys = ("mean", "p50", "p90", "p99", "p999", "max")
+        figures = {key: _tidy(getattr(distribution, key)) for key in keys}
         found[name] = distribution.model_copy(update=figures)
     return found
 
@@ -272,21 +248,16 @@ def _slice(recipe: Recipe, course: Course, rng: Random) -> tuple[Slice, ...]:
     there = [each for each in course.requests if each["number"] not in course.lost]
     back = Counter(math.floor(each["received"]) for each in there)
     failed = Counter(math.floor(each["received"]) for each in there if each["number"] in course.failed)
-    times: dict[int, list[tuple[float, float, float]]] = {}
+    times: dict[int, list[dict[str, float]]] = {}
     for each in there:
-        times.setdefault(math.floor(each["received"]), []).append(
-            (
-                each["received"] - each["accepted"],
-                each["received"] - each["intended"],
-                each["accepted"] - each["sent"],
-            )
-        )
+        times.setdefault(math.floor(each["received"]), []).append(each)
     depth = Counter[str]()
     slices = []
     for at in range(-5, max(back) + 6):
         for name, (entered, left) in _DEPTHS.items():
             depth[name] += counts[entered][at] - counts[left][at]
         here = times.get(at, [])
+        memory = 96 * 2**20 + 4096 * depth["outbox"] + 3000 * max(at, 0)
         stalled = recipe.stall is not None and recipe.stall[0] <= at < recipe.stall[1]
         busy = 0.0019 * recipe.slower * back[at] + 0.001 * counts["accepted"][at]
         slices.append(
@@ -297,17 +268,15 @@ def _slice(recipe: Recipe, course: Course, rng: Random) -> tuple[Slice, ...]:
                 accepted=counts["accepted"][at],
                 called_back=back[at],
                 failed=failed[at],
-                accept_p99=_find_percentile((accept for _, _, accept in here), 0.99),
-                e2e_p50=_find_percentile((e2e for e2e, _, _ in here), 0.5),
-                e2e_p99=_find_percentile((e2e for e2e, _, _ in here), 0.99),
-                e2e_corrected_p99=_find_percentile((corrected for _, corrected, _ in here), 0.99),
+                accept_p99=_find_percentile(here, "sent", "accepted", 0.99),
+                e2e_p50=_find_percentile(here, "accepted", "received", 0.5),
+                e2e_p99=_find_percentile(here, "accepted", "received", 0.99),
+                e2e_corrected_p99=_find_percentile(here, "intended", "received", 0.99),
                 queue_depth=None if stalled else depth["queue"],
                 in_flight=None if stalled else depth["in_flight"],
                 outbox_depth=None if stalled else depth["outbox"],
                 service_cpu_percent=None if stalled else _tidy(4 + 100 * busy * (0.9 + 0.2 * rng.random())),
-                service_memory_bytes=None
-                if stalled
-                else 96 * 2**20 + 4096 * depth["outbox"] + 3000 * max(at, 0),
+                service_memory_bytes=None if stalled else memory,
             )
         )
     return tuple(slices)
@@ -344,8 +313,8 @@ def _draw(rng: Random, p50: float, p99: float) -> float:
     return p50 * math.exp(rng.gauss(0.0, math.log(p99 / p50) / 2.3263478740408408))
 
 
-def _find_percentile(values: Iterable[float], share: float) -> float | None:
-    ordered: Sequence[float] = sorted(values)
+def _find_percentile(requests: list[dict[str, float]], begin: str, end: str, share: float) -> float | None:
+    ordered = sorted(each[end] - each[begin] for each in requests)
     return _tidy(ordered[math.ceil(share * len(ordered)) - 1]) if ordered else None
 
 

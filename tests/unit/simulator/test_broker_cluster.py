@@ -16,14 +16,13 @@ from tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    """A mock cluster of one broker."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockCluster]:
+    monkeypatch.setattr(MockCluster.topics, "__defaults__", (HANG_SECONDS,))  # the time limit
     with MockCluster.create() as running:
         yield running
 
 
 def produce(cluster: MockCluster, topic: str, **settings: str | int) -> KafkaError | None:
-    """Send one record and return the error of its delivery report."""
     reports: list[KafkaError | None] = []
     producer = Producer(
         {"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}", "log_level": 0, **settings}
@@ -34,7 +33,6 @@ def produce(cluster: MockCluster, topic: str, **settings: str | int) -> KafkaErr
 
 
 def test_a_created_topic_has_its_partitions_and_only_once(cluster: MockCluster) -> None:
-    """Partitions are as asked for, listing creates nothing, and a second creation is refused."""
     cluster.create_topic("b", 3)
     cluster.create_topic("a", 10_000)
     assert cluster.topics() == (TopicSpec("a", 10_000), TopicSpec("b", 3))
@@ -43,7 +41,6 @@ def test_a_created_topic_has_its_partitions_and_only_once(cluster: MockCluster) 
 
 
 def test_clients_are_sent_to_the_advertised_address(cluster: MockCluster) -> None:
-    """Metadata names the advertised port, while the listener keeps its own."""
     cluster.advertise("127.0.0.1", 1)
     listed = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"}).list_topics(
         timeout=HANG_SECONDS
@@ -53,7 +50,6 @@ def test_clients_are_sent_to_the_advertised_address(cluster: MockCluster) -> Non
 
 
 def test_pushed_errors_answer_the_next_produce_requests(cluster: MockCluster) -> None:
-    """One request is refused, the one after it is not."""
     cluster.create_topic("t", 1)
     cluster.push_error(PRODUCE_API_KEY, 29)
     refused = produce(cluster, "t")
@@ -63,7 +59,7 @@ def test_pushed_errors_answer_the_next_produce_requests(cluster: MockCluster) ->
 
 
 def test_a_topic_with_an_error_keeps_its_partitions_and_records(cluster: MockCluster) -> None:
-    """Metadata shows the error until it is taken back; what the broker holds does not change."""
+    """Metadata shows the error until it is cleared; what the broker holds does not change."""
     cluster.create_topic("t", 2)
     assert produce(cluster, "t") is None
     asking = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.bootstrap_port}"})
@@ -76,17 +72,12 @@ def test_a_topic_with_an_error_keeps_its_partitions_and_records(cluster: MockClu
     cluster.set_topic_error("t", 0)
     assert asking.list_topics(timeout=HANG_SECONDS).topics["t"].error is None
     assert cluster.topic_errors == {}
-
-
-def test_an_error_of_a_topic_that_does_not_exist_creates_none(cluster: MockCluster) -> None:
-    """The library would create it; ours refuses with a sentence."""
-    with pytest.raises(BrokerError, match="no topic 'nowhere'"):
+    with pytest.raises(BrokerError, match="no topic 'nowhere'"):  # the library would create it
         cluster.set_topic_error("nowhere", 3)
-    assert cluster.topics() == ()
+    assert cluster.topics() == (TopicSpec("t", 2),)
 
 
 def test_a_cluster_that_is_down_cannot_be_asked_until_it_is_up(cluster: MockCluster) -> None:
-    """Down refuses connections on the same port that up serves again."""
     cluster.create_topic("t", 1)
     cluster.set_down()
     with pytest.raises(BrokerError, match="did not list its topics"):
@@ -96,15 +87,13 @@ def test_a_cluster_that_is_down_cannot_be_asked_until_it_is_up(cluster: MockClus
 
 
 def test_a_round_trip_time_delays_answers(cluster: MockCluster) -> None:
-    """Every answer comes at least that late."""
-    cluster.set_rtt_ms(300)
+    cluster.set_rtt_ms(50)
     started = time.monotonic()
     cluster.topics()
-    assert time.monotonic() - started >= 0.3
+    assert time.monotonic() - started >= 0.05
 
 
 def test_a_closed_cluster_says_so_instead_of_crashing(cluster: MockCluster) -> None:
-    """Use after close raises, and closing twice is harmless."""
     cluster.close()
     cluster.close()
     with pytest.raises(BrokerError, match="closed"):

@@ -8,7 +8,7 @@ from simulator.broker.groups import is_leaders_sync
 
 
 def string(text: str | None) -> bytes:
-    """As Kafka writes a nullable string."""
+    """Encodes a nullable string as Kafka does."""
     return struct.pack(">h", -1) if text is None else struct.pack(">h", len(text)) + text.encode()
 
 
@@ -27,19 +27,15 @@ def sync_group(version: int, assignments: dict[str, bytes], *, instance: str | N
 @pytest.mark.parametrize("version", [0, 1, 2, 3])
 @pytest.mark.parametrize("instance", [None, "replica-1"])
 def test_the_leader_shares_out_and_followers_do_not(version: int, instance: str | None) -> None:
-    """The one that brings assignments is the leader's."""
     leaders = sync_group(version, {"member-1": b"abc", "member-2": b""}, instance=instance)
-
     assert is_leaders_sync(leaders)
     assert is_leaders_sync(leaders + b"more")
     assert not is_leaders_sync(sync_group(version, {}, instance=instance))
 
 
 def test_anything_else_passes() -> None:
-    """Other requests, other versions, and what breaks off."""
     leaders = sync_group(3, {"member-1": b"abc"})
     heartbeat = struct.pack(">ihhi", 40, 12, 3, 1) + b"x" * 32
-
     assert not is_leaders_sync(heartbeat)
     assert not is_leaders_sync(struct.pack(">ihhi", 40, 14, 5, 1) + b"x" * 40)
     assert not any(is_leaders_sync(leaders[:length]) for length in range(30))

@@ -10,7 +10,7 @@ TWO = Capacity(slots=2, queue=1, overflow=find_fault("http_429"), slowdown_when_
 
 
 async def test_it_slows_as_it_fills_and_overflows() -> None:
-    """Half full is half of the slowdown; the fourth of three does not fit."""
+    """Half the slots in use cost half of the slowdown; the fourth call does not fit."""
     slots = Slots()
     assert await slots.enter(TWO) == 2.0
     assert await slots.enter(TWO) == 3.0
@@ -24,17 +24,17 @@ async def test_it_slows_as_it_fills_and_overflows() -> None:
 
 
 async def test_a_cancelled_wait_keeps_no_slot() -> None:
-    """Neither one that still waited nor one that was just given its turn."""
+    """Neither a call that still waits nor one that was just given its slot."""
     slots = Slots()
     one = Capacity(slots=1, queue=9, overflow=find_fault("http_429"))
     await slots.enter(one)
     early, chosen, last = (asyncio.create_task(slots.enter(one)) for _ in range(3))
     await asyncio.sleep(0)
     early.cancel()
-    await asyncio.wait({early}, timeout=5)
+    await asyncio.wait({early}, timeout=HANG_SECONDS)
     slots.leave(one)
     chosen.cancel()
-    await asyncio.wait({chosen}, timeout=5)
+    await asyncio.wait({chosen}, timeout=HANG_SECONDS)
     assert await asyncio.wait_for(last, HANG_SECONDS) == 1.0
     slots.leave(one)
     assert await asyncio.wait_for(slots.enter(one), HANG_SECONDS) == 1.0

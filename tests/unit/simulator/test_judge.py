@@ -33,10 +33,6 @@ def test_probabilities_are_those_that_are_documented(phones: list[Essay]) -> Non
     assert probability_of_first(phones[0], phones[1]) == pytest.approx(0.641, abs=0.001)
     assert probability_of_first(phones[0], phones[6]) == pytest.approx(0.970, abs=0.001)
     assert probability_of_first(phones[6], phones[0]) == pytest.approx(0.030, abs=0.001)
-
-
-def test_ranks_of_different_assignments_do_not_compare(phones: list[Essay]) -> None:
-    """The best on one assignment against the weakest on another is even."""
     other = next(essay for essay in load_essays() if essay.prompt_id != "phones" and essay.rank == 7)
     assert probability_of_first(phones[0], other) == 0.5
 
@@ -52,34 +48,23 @@ def test_wins_are_as_frequent_as_their_probability(
 
 
 def test_unknown_essays_are_judged_by_a_hash(judge: Judge) -> None:
-    """Even odds, and the declared confidence says so."""
     prompt = "Which is better? A: roses are red. B: violets are blue."
     assert share_of_a(judge, prompt) == pytest.approx(0.5, abs=0.09)
     assert judge.judge(prompt, Draws(1, b"", 0)).confidence == 0.5
 
 
 def test_essays_are_found_in_the_order_in_which_they_stand(judge: Judge, phones: list[Essay]) -> None:
-    """Whatever surrounds them; one that stands there twice is found twice."""
     text = f"# {phones[5].text} ## {phones[2].text} ### {phones[5].text}"
-    assert [essay.id for essay in judge.find_essays(text)] == [
-        phones[5].id,
-        phones[2].id,
-        phones[5].id,
-    ]
+    assert [essay.id for essay in judge.find_essays(text)] == [phones[5].id, phones[2].id, phones[5].id]
 
 
 def test_confidence_is_the_winners_probability_within_bounds(judge: Judge, phones: list[Essay]) -> None:
-    """A favorite that wins is as sure as it was likely; an underdog is as unsure as can be."""
     prompt = put(phones[0], phones[6])
-    confidences = {
-        (said.winner, said.confidence)
-        for said in (judge.judge(prompt, Draws(seed, b"", 0)) for seed in SEEDS)
-    }
-    assert confidences == {("essay_a", 0.97), ("essay_b", 0.5)}
+    said = [judge.judge(prompt, Draws(seed, b"", 0)) for seed in SEEDS]
+    assert {(one.winner, one.confidence) for one in said} == {("essay_a", 0.97), ("essay_b", 0.5)}
 
 
 def test_justification_is_short_varied_and_quotes_no_essay(judge: Judge, phones: list[Essay]) -> None:
-    """It names the winner first, in fewer than 500 characters."""
     prompt = put(phones[3], phones[4])
     said = [judge.judge(prompt, Draws(seed, b"", 0)) for seed in range(60)]
     assert len({one.justification for one in said}) > 15
@@ -91,13 +76,8 @@ def test_justification_is_short_varied_and_quotes_no_essay(judge: Judge, phones:
 
 
 def test_streams_depend_on_seed_request_attempt_and_name() -> None:
-    """Any of the four changes the numbers; the same four repeat them."""
-    first = Draws(1, b"request", 0).stream("winner").random()
-    assert first == Draws(1, b"request", 0).stream("winner").random()
-    others = [
-        Draws(2, b"request", 0).stream("winner").random(),
-        Draws(1, b"another", 0).stream("winner").random(),
-        Draws(1, b"request", 1).stream("winner").random(),
-        Draws(1, b"request", 0).stream("latency").random(),
-    ]
-    assert len({first, *others}) == 5
+    def draw(seed: int = 1, request: bytes = b"request", attempt: int = 0, name: str = "winner") -> float:
+        return Draws(seed, request, attempt).stream(name).random()
+
+    assert draw() == draw()
+    assert len({draw(), draw(seed=2), draw(request=b"another"), draw(attempt=1), draw(name="latency")}) == 5

@@ -10,9 +10,7 @@ LOGIN = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "reader", "sasl_pas
 
 
 def test_an_open_one_is_its_servers() -> None:
-    """Nothing else is said to anybody."""
     kafka = KafkaAddress("a:1,b:2")
-
     assert str(kafka) == "a:1,b:2"
     assert kafka.for_aiokafka() == {"bootstrap_servers": "a:1,b:2", "security_protocol": "PLAINTEXT"}
     assert kafka.for_librdkafka() == {"bootstrap.servers": "a:1,b:2"}
@@ -23,10 +21,8 @@ def test_an_open_one_is_its_servers() -> None:
 
 
 def test_a_login_is_told_to_every_client_and_shown_to_nobody() -> None:
-    """Each library has its own words for the same."""
     kafka = KafkaAddress("far:9093", "SASL_SSL", **LOGIN)
     options = kafka.for_aiokafka()
-
     assert options.pop("ssl_context").check_hostname
     assert options == {
         "bootstrap_servers": "far:9093",
@@ -65,10 +61,8 @@ def test_a_login_is_told_to_every_client_and_shown_to_nobody() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_name(servers: str, parts: dict[str, Any], said: str) -> None:
-    """One sentence, without what is secret."""
     with pytest.raises(ValueError, match=said) as refused:
         KafkaAddress(servers, **parts)
-
     assert "canary" not in str(refused.value)
 
 
@@ -76,25 +70,20 @@ def test_what_makes_no_sense_is_refused_by_its_name(servers: str, parts: dict[st
     ("servers", "more"), [("127.0.0.1:1,[::1]:2", {}), ("far:1", {"allow_insecure": True})]
 )
 def test_a_login_in_the_open_stays_on_this_machine_or_is_wanted(servers: str, more: dict[str, Any]) -> None:
-    """As with the service."""
     assert KafkaAddress(servers, "SASL_PLAINTEXT", **LOGIN, **more).logs_in
 
 
 def test_a_child_in_another_folder_finds_what_it_is_told(tmp_path: Any, monkeypatch: Any) -> None:
-    """A relative path is meant from where we stand, and what is allowed to us is to it."""
+    """A relative path is resolved here, and ALLOW_INSECURE is passed on."""
     monkeypatch.chdir(tmp_path)
     kafka = KafkaAddress("far:1", "SASL_PLAINTEXT", **LOGIN, ssl_cafile="ca.pem", allow_insecure=True)
-
     said = kafka.for_service()
-
     assert said["KAFKA_SSL_CAFILE"] == str(tmp_path / "ca.pem")
     assert said["ALLOW_INSECURE"] == "true"
 
 
 def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Any) -> None:
-    """With the setting that says it."""
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
-
     with pytest.raises(ValueError, match=f"kafka_ssl_cafile {path} cannot be read"):
         KafkaAddress("far:1", "SSL", ssl_cafile=str(path)).for_aiokafka()

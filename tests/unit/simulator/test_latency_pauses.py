@@ -7,7 +7,6 @@ from tests.waiting import HANG_SECONDS
 
 
 async def test_a_pause_takes_its_time() -> None:
-    """No less than it was asked for, measured by the loop's own clock."""
     loop = asyncio.get_running_loop()
     before = loop.time()
     await Pauses().pause(0.02)
@@ -15,7 +14,6 @@ async def test_a_pause_takes_its_time() -> None:
 
 
 async def test_the_end_wakes_all_and_lets_nobody_wait_again() -> None:
-    """Those who wait go on at once, and so do those who come later."""
     pauses = Pauses()
     async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as tasks:
         for _ in range(3):
@@ -29,7 +27,6 @@ async def test_the_end_wakes_all_and_lets_nobody_wait_again() -> None:
 
 
 async def test_a_cancelled_pause_is_forgotten() -> None:
-    """A caller that went away leaves nothing behind, and is cancelled indeed."""
     pauses = Pauses()
     task = asyncio.create_task(pauses.pause(3600))
     await asyncio.sleep(0)

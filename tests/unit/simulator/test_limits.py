@@ -8,23 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.provider.api import Wire
-from simulator.provider.limits import (
-    Allowances,
-    Bucket,
-    Limits,
-    RetryAfterStyle,
-    advise,
-    write_advice,
-)
+from simulator.provider.limits import Allowances, Bucket, Limits, RetryAfterStyle, advise, write_advice
 
 CALLS = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 50)), min_size=1, max_size=80)
 
 
 @given(CALLS, st.floats(0.5, 20), st.floats(1, 40))
-def test_a_bucket_never_grants_more_than_its_rate_and_one_burst(
-    calls: list[tuple[float, int]], per_second: float, capacity: float
-) -> None:
-    """Over every window between two grants, whatever is asked and when."""
+def test_a_bucket_keeps_its_rate(calls: list[tuple[float, int]], per_second: float, capacity: float) -> None:
+    """Over every window between two grants, at most its rate and one burst are granted."""
     bucket, now = Bucket(capacity, 0.0), 0.0
     granted: list[tuple[float, int]] = []
     for pause, units in calls:
@@ -41,10 +32,7 @@ def test_a_bucket_never_grants_more_than_its_rate_and_one_burst(
 
 
 @given(CALLS, st.floats(0.5, 20), st.floats(1, 40))
-def test_who_waits_as_long_as_was_said_is_granted(
-    calls: list[tuple[float, int]], per_second: float, capacity: float
-) -> None:
-    """The wait is enough, and 1 % less of it is not."""
+def test_the_wait_is_enough(calls: list[tuple[float, int]], per_second: float, capacity: float) -> None:
     bucket, now = Bucket(capacity, 0.0), 0.0
     for pause, units in calls:
         now += pause
@@ -61,14 +49,10 @@ def ask(allowances: Allowances, limits: Limits, now: float, tokens: int = 10, ow
 
 
 def test_keys_have_allowances_of_their_own() -> None:
-    """One key's spree costs another nothing."""
     allowances, limits = Allowances(), Limits(rpm=60, burst_requests=2)
     assert [ask(allowances, limits, 0.0) for _ in range(3)] == [0, 0, pytest.approx(1.0)]
     assert ask(allowances, limits, 0.0, owner="other") == 0
-
-
-def test_a_refused_call_takes_neither_request_nor_tokens() -> None:
-    """Where tokens lack, the requests stay."""
+    # A refused call takes neither a request nor tokens.
     allowances, limits = Allowances(), Limits(rpm=60, tpm=600, burst_requests=2, burst_tokens=15)
     assert ask(allowances, limits, 0.0) == 0
     assert ask(allowances, limits, 0.0) == pytest.approx(0.5)
@@ -77,7 +61,6 @@ def test_a_refused_call_takes_neither_request_nor_tokens() -> None:
 
 
 def test_what_is_said_to_be_left_is_what_is_left() -> None:
-    """Limits, remains and resets, in the caller's time where the scenario's is scaled."""
     limits = Limits(rpm=60, tpm=6000, burst_requests=10, burst_tokens=100)
     state = Allowances().ask("key", 30, limits, 0.0, scale=0.5, wall=99.0).state
     assert (state.requests_limit, state.requests_remaining) == (60, 9)
@@ -88,7 +71,7 @@ def test_what_is_said_to_be_left_is_what_is_left() -> None:
 
 
 def test_a_prompt_larger_than_the_burst_is_delayed_not_impossible() -> None:
-    """It is granted from a full bucket, and paid off afterwards."""
+    """It is granted from a full bucket, which then refills."""
     allowances, limits = Allowances(), Limits(tpm=600, burst_tokens=20)
     assert ask(allowances, limits, 0.0, tokens=100) == 0
     assert ask(allowances, limits, 0.0, tokens=10) == pytest.approx(9.0)
@@ -97,14 +80,12 @@ def test_a_prompt_larger_than_the_burst_is_delayed_not_impossible() -> None:
 @pytest.mark.parametrize("style", [each for each in RetryAfterStyle if each is not RetryAfterStyle.ABSENT])
 @given(seconds=st.floats(0.001, 600), wall=st.floats(1.7e9, 1.8e9))
 def test_advice_is_never_too_short(style: RetryAfterStyle, seconds: float, wall: float) -> None:
-    """Each style rounds up, by a second at most."""
     advised = advise(style, seconds, wall).seconds
     assert advised is not None
     assert seconds - 1e-6 <= advised <= seconds + 1 + 1e-6
 
 
 def test_styles_write_their_header_and_no_other() -> None:
-    """Seconds, an HTTP date, milliseconds, nothing; the vendor's own words stand where they are wanted."""
     wire = Wire(429, {"retry-after": "9", "retry-after-ms": "9000", "x": "y"}, b"")
     wall = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
     written = {style: write_advice(wire, advise(style, 2.5, wall)).headers for style in RetryAfterStyle}

@@ -1,7 +1,6 @@
 """The fake provider speaks OpenRouter's dialect: OpenAI's, with a price, a provider and errors of its own."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -9,22 +8,10 @@ import pytest
 
 from simulator.provider.api import RateState, Trouble
 from simulator.provider.openrouter import OpenRouterApi
-from simulator.provider.pauses import Pauses
-from simulator.provider.scenario import find_scenario
-from simulator.provider.server import create_app
 
+BASE_URL = "http://provider/api/v1"
+HEADERS = {"authorization": "Bearer any"}
 USER = {"role": "user", "content": "Which is better?"}
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(find_scenario("calm").with_seed(7).with_latency_p50_ms(0), Pauses())
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://provider/api/v1",
-        headers={"authorization": "Bearer any"},
-    ) as client:
-        yield client
 
 
 async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
@@ -33,7 +20,6 @@ async def post(client: httpx.AsyncClient, **changes: Any) -> httpx.Response:
 
 
 async def test_a_completion_has_openrouters_shape(client: httpx.AsyncClient) -> None:
-    """Who answered and how they say it ended, and what it cost: tokens times the listed prices."""
     answer = await post(client)
     body = answer.json()
     usage = body["usage"]
@@ -54,27 +40,22 @@ async def test_a_completion_has_openrouters_shape(client: httpx.AsyncClient) -> 
         ("google/gemini-2.5-flash", "MAX_TOKENS"),
     ],
 )
-async def test_the_native_ending_is_the_providers_word(
-    client: httpx.AsyncClient, model: str, native: str
-) -> None:
+async def test_the_native_ending_is_the_providers(client: httpx.AsyncClient, model: str, native: str) -> None:
     """OpenRouter's own word is OpenAI's for all of them."""
     choice = (await post(client, model=model, max_tokens=2)).json()["choices"][0]
     assert (choice["finish_reason"], choice["native_finish_reason"]) == ("length", native)
 
 
-async def test_effort_may_stand_in_the_reasoning(client: httpx.AsyncClient) -> None:
-    """Both names mean the same number of tokens."""
+async def test_reasoning_may_hold_the_effort_and_unknown_fields_pass(
+    client: httpx.AsyncClient,
+) -> None:
     spent = [
         (await post(client, model="openai/gpt-5-mini", **wanted)).json()["usage"]
         for wanted in ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"})
     ]
     assert {usage["completion_tokens_details"]["reasoning_tokens"] for usage in spent} == {64}
-
-
-async def test_what_is_not_known_is_left_alone(client: httpx.AsyncClient) -> None:
-    """Routing preferences and anything else, unlike at OpenAI."""
-    answer = await post(client, provider={"require_parameters": True}, ghost=1)
-    assert answer.status_code == 200
+    unknown = await post(client, provider={"require_parameters": True}, ghost=1)
+    assert unknown.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -87,10 +68,7 @@ async def test_what_is_not_known_is_left_alone(client: httpx.AsyncClient) -> Non
         ({"stream": True}, "'stream' is not offered"),
     ],
 )
-async def test_what_is_wrong_is_400_with_the_code_as_a_number(
-    client: httpx.AsyncClient, change: dict[str, Any], message: str
-) -> None:
-    """An unknown model too."""
+async def test_bad_requests_are_400(client: httpx.AsyncClient, change: dict[str, Any], message: str) -> None:
     answer = await post(client, **change)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (400, 400)
@@ -98,7 +76,6 @@ async def test_what_is_wrong_is_400_with_the_code_as_a_number(
 
 
 async def test_a_schema_that_cannot_be_kept_is_the_providers_error(client: httpx.AsyncClient) -> None:
-    """OpenRouter passes on what it was told."""
     schema = {"name": "x", "schema": {"type": "ghost"}}
     answer = await post(client, response_format={"type": "json_schema", "json_schema": schema})
     error = answer.json()["error"]
@@ -107,7 +84,6 @@ async def test_a_schema_that_cannot_be_kept_is_the_providers_error(client: httpx
 
 
 async def test_keys_routes_and_lists(client: httpx.AsyncClient) -> None:
-    """401 without a key, 404 and 405 with the code in the body; the models want no key."""
     without = {"authorization": ""}
     answers = [
         await client.post("/chat/completions", json={}, headers=without),
@@ -124,7 +100,7 @@ async def test_keys_routes_and_lists(client: httpx.AsyncClient) -> None:
 
 
 def test_trouble_behind_it_names_the_provider() -> None:
-    """A 429 and a 502 carry what was said there; credits that are used up are 402."""
+    """A 429 and a 502 carry the provider's error; used-up credits are 402."""
     for trouble, status in ((Trouble.RATE_LIMITED, 429), (Trouble.BAD_GATEWAY, 502)):
         wire = OpenRouterApi().refuse(trouble, retry_after_seconds=1.5, request_id="0" * 32)
         assert (wire.status, wire.headers["retry-after"]) == (status, "2")
@@ -133,7 +109,6 @@ def test_trouble_behind_it_names_the_provider() -> None:
 
 
 def test_the_rate_is_told_when_it_is_used_up() -> None:
-    """In milliseconds since the epoch, and not before."""
     spent = RateState(now=10.0, requests_limit=20, requests_remaining=0, requests_reset_seconds=1.5)
     assert OpenRouterApi().rate_headers(spent) == {
         "x-ratelimit-limit": "20", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "11500",

@@ -20,19 +20,13 @@ def essays() -> dict[str, Essay]:
     return {essay.id: essay for essay in load_essays()}
 
 
-def test_every_pair_is_a_request_that_lacks_only_the_topic(pairs: list[dict[str, Any]]) -> None:
-    """With a callback topic each line is accepted as it stands."""
+def test_pairs_are_requests_that_lack_only_a_topic(
+    pairs: list[dict[str, Any]], essays: dict[str, Essay]
+) -> None:
     assert len(pairs) >= 24
     for pair in pairs:
         assert "callback_topic" not in pair
         LLMComparisonRequest.model_validate({**pair, "callback_topic": "a.topic"})
-
-
-def test_every_pair_holds_the_essays_that_it_names(
-    pairs: list[dict[str, Any]], essays: dict[str, Essay]
-) -> None:
-    """Texts, ids and assignment agree with the index, within one assignment."""
-    for pair in pairs:
         first, second = (essays[pair["metadata"][key]] for key in ("essay_a_id", "essay_b_id"))
         assert (pair["essay_a"], pair["essay_b"]) == (first.text, second.text)
         assert first.prompt_id == second.prompt_id == pair["metadata"]["prompt_id"]
@@ -41,7 +35,6 @@ def test_every_pair_holds_the_essays_that_it_names(
 
 
 def test_pairs_are_balanced(pairs: list[dict[str, Any]], essays: dict[str, Essay]) -> None:
-    """The better essay stands first as often as second; every distance in rank occurs; nothing repeats."""
     gaps = [
         essays[pair["metadata"]["essay_b_id"]].rank - essays[pair["metadata"]["essay_a_id"]].rank
         for pair in pairs

@@ -18,12 +18,8 @@ from simulator.load.faults import check_overlaps, parse_fault
         ("service  kill at 20s", 20.0, None, None),
     ],
 )
-def test_every_documented_fault_is_read(
-    text: str, at: float, seconds: float | None, delay: float | None
-) -> None:
-    """Part, kind, moment and lengths."""
+def test_documented_faults_are_read(text: str, at: float, seconds: float | None, delay: float | None) -> None:
     fault = parse_fault(text)
-
     assert (fault.at_seconds, fault.seconds, fault.delay_seconds) == (at, seconds, delay)
     assert parse_fault(fault.text) == fault
     assert fault.ends_seconds == (None if seconds is None else at + seconds)
@@ -46,7 +42,6 @@ def test_every_documented_fault_is_read(
     ],
 )
 def test_what_is_no_fault_is_refused(text: str, said: str) -> None:
-    """The sentence names the words and what is right."""
     with pytest.raises(ValueError, match=said):
         parse_fault(text)
 
@@ -57,7 +52,6 @@ def test_faults_of_one_kind_do_not_overlap() -> None:
         parse_fault, ("broker down 20s at 30s", "broker down 5s at 45s", "broker slow 1s 20s at 30s")
     )
     later = parse_fault("broker down 5s at 51s")
-
     check_overlaps([later, down, slow])
     with pytest.raises(ValueError, match="overlap"):
         check_overlaps([again, down])

@@ -9,13 +9,7 @@ from simulator.provider.api import Ending, Trouble
 from simulator.provider.behaviour import Behaviour, read_attempt, read_request_id
 from simulator.provider.draws import Draws
 from simulator.provider.faults import Breakage, find_fault
-from simulator.provider.scenario import (
-    Scenario,
-    ScenarioError,
-    find_scenario,
-    list_presets,
-    read_scenario,
-)
+from simulator.provider.scenario import Scenario, ScenarioError, find_scenario, list_presets, read_scenario
 
 PRESETS = {
     "calm", "realistic", "rate-limited", "brownout", "outage", "flaky", "poison", "slow-drip", "chaos",
@@ -31,7 +25,6 @@ def draws(number: int, attempt: int = 0) -> Draws:
 
 
 def test_the_presets_are_these() -> None:
-    """All of them can be read and say what they are."""
     assert set(list_presets()) == PRESETS
     for name in PRESETS:
         scenario = find_scenario(name)
@@ -40,7 +33,6 @@ def test_the_presets_are_these() -> None:
 
 
 def test_realistic_has_the_recorded_figures() -> None:
-    """1,446 and 54 tokens, a mean of 1,610 ms."""
     behaviour = find_scenario("realistic").behaviour
     assert (behaviour.tokens.prompt, behaviour.tokens.completion) == (1446, 54)
     times = [behaviour.latency.sample(draws(number), 1446, 54) for number in range(5000)]
@@ -48,7 +40,6 @@ def test_realistic_has_the_recorded_figures() -> None:
 
 
 def test_a_file_of_ones_own_is_a_scenario(tmp_path: Path) -> None:
-    """Named by its stem; files that it names are looked for beside it."""
     (tmp_path / "slow.csv").write_text("1.5\n")
     path = tmp_path / "mine.toml"
     path.write_text('[latency]\nresponse = "empirical file=slow.csv"\n')
@@ -58,7 +49,6 @@ def test_a_file_of_ones_own_is_a_scenario(tmp_path: Path) -> None:
 
 
 def test_faults_strike_as_often_as_they_should() -> None:
-    """Within a fifth of their shares over 20,000 requests; the rest goes well."""
     behaviour = read('[faults]\nhttp_503 = "5%"\nmalformed = 0.1\nreset = "2.5%"\n').behaviour
     struck = Counter(
         fault.name if (fault := behaviour.pick_fault(draws(number), 0)) else None for number in range(20_000)
@@ -69,7 +59,6 @@ def test_faults_strike_as_often_as_they_should() -> None:
 
 
 def test_what_strikes_depends_on_request_and_attempt_alone() -> None:
-    """Asked twice and in another order the same comes; another attempt is drawn anew."""
     behaviour = find_scenario("chaos").behaviour
     once = [behaviour.pick_fault(draws(number), 0) for number in range(500)]
     again = [behaviour.pick_fault(draws(number), 0) for number in reversed(range(500))]
@@ -79,18 +68,14 @@ def test_what_strikes_depends_on_request_and_attempt_alone() -> None:
 
 
 def test_the_first_attempts_of_every_request_fail() -> None:
-    """So many, with that fault, and then no more."""
     behaviour = read('[retries]\nfail_first = 2\nfail_with = "reset"\n').behaviour
     struck = [behaviour.pick_fault(draws(1, attempt), attempt) for attempt in range(4)]
     assert [fault.breakage if fault else None for fault in struck] == [Breakage.RESET] * 2 + [None] * 2
 
 
 def test_tokens_take_time() -> None:
-    """Each of the prompt and each of the answer, beside the response time itself."""
-    latency = read(
-        '[latency]\nresponse = "1s"\nper_prompt_token = "2ms"\nper_completion_token = "10ms"\n'
-    ).behaviour.latency
-    assert latency.sample(draws(1), 100, 50) == pytest.approx(1.7)
+    text = '[latency]\nresponse = "1s"\nper_prompt_token = "2ms"\nper_completion_token = "10ms"\n'
+    assert read(text).behaviour.latency.sample(draws(1), 100, 50) == pytest.approx(1.7)
 
 
 TIMELINE = """
@@ -118,14 +103,12 @@ overloaded = "60%"
     ],
 )  # fmt: skip
 def test_the_timeline_changes_parts_while_it_is_time(seconds: float, down: bool, burst: bool) -> None:
-    """Once, and again and again; phases that overlap add up."""
     behaviour: Behaviour = read(TIMELINE).behaviour_at(seconds)
     assert (behaviour.outage is not None) == down
     assert behaviour.faults.shares[0][0].name == ("overloaded" if burst else "http_500")
 
 
 def test_faults_have_the_names_of_what_happens() -> None:
-    """HTTP codes, the vendors' troubles, endings and broken connections."""
     assert find_fault("http_529").trouble is Trouble.OVERLOADED
     assert (find_fault("http_418").trouble, find_fault("http_418").status) == (Trouble.INVALID, 418)
     assert find_fault("quota_exhausted").trouble is Trouble.QUOTA_EXHAUSTED
@@ -170,7 +153,6 @@ def test_faults_have_the_names_of_what_happens() -> None:
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_sentence(text: str, complaint: str) -> None:
-    """File, line, key, and what is allowed."""
     with pytest.raises(ScenarioError) as caught:
         read(text)
     assert complaint in str(caught.value)
@@ -178,7 +160,6 @@ def test_what_is_wrong_in_a_file_is_one_sentence(text: str, complaint: str) -> N
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    """Missing, a folder, or no text."""
     (tmp_path / "picture.toml").write_bytes(b"\xff\xfe")
     for name, complaint in {
         "missing.toml": "missing.toml cannot be read: No such file",

@@ -8,9 +8,10 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,8 +35,8 @@ from simulator.load.transport import Poster, PostLimits, Target
 from simulator.load.turns import Arrivals, Releases, Schedule
 from tests.waiting import HANG_SECONDS, until
 
-PUNCTUAL_SECONDS = 0.1
-"""What a busy machine may add; without a stall a send is late by a millisecond or two."""
+ANSWER_TIMEOUT_SECONDS = 100.0
+"""Nothing reaches it by itself: `skip_time` brings it about."""
 
 # A key pair for tests alone: it names localhost and nobody trusts it unless told to.
 TEST_CERTIFICATE = """\
@@ -60,13 +61,8 @@ lqafVF/ZWDnvZDuZfL9pZacMywsQhfjB0ZsWKas+M0GrrrniAd/eC+40
 """
 
 
-# --- a server that does as it is told
-
-
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came."""
-
     head: bytes
     body: bytes
     connection: int
@@ -82,8 +78,6 @@ class Asked:
 
 @dataclass
 class Server:
-    """What came, and by how many connections."""
-
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
@@ -108,13 +102,16 @@ async def hang(server: Server, asked: Asked, _: asyncio.StreamWriter) -> None:
     await server.released.wait()
 
 
+async def hang_then_accept(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> bytes:
+    await server.released.wait()
+    return await accept(server, asked, writer)
+
+
 async def close(server: Server, asked: Asked, _: asyncio.StreamWriter) -> None:
     return None
 
 
 def say(*answers: bytes) -> Reply:
-    """These answers in turn, the last one for ever."""
-
     async def reply(server: Server, asked: Asked, _: asyncio.StreamWriter) -> bytes:
         return answers[min(len(server.asked), len(answers)) - 1]
 
@@ -146,7 +143,7 @@ async def serving(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncItera
         finally:
             writer.close()
 
-    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    listener = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls, backlog=1000)
     port = listener.sockets[0].getsockname()[1]
     server.url = f"http://127.0.0.1:{port}/" if tls is None else f"https://localhost:{port}/"
     try:
@@ -161,8 +158,11 @@ async def serving(reply: Reply, tls: ssl.SSLContext | None = None) -> AsyncItera
 
 
 @asynccontextmanager
-async def posting(url: str, **limits: Any) -> AsyncIterator[Poster]:
-    poster = Poster(Target.parse(url), PostLimits(**{"max_connections": 10, **limits}), {"x-run-id": "run"})
+async def posting(
+    url: str, max_connections: int = 10, max_answer_bytes: int = 65_536
+) -> AsyncIterator[Poster]:
+    limits = PostLimits(max_connections, ANSWER_TIMEOUT_SECONDS, HANG_SECONDS, max_answer_bytes)
+    poster = Poster(Target.parse(url), limits, {"x-run-id": "run"})
     try:
         yield poster
     finally:
@@ -175,11 +175,7 @@ def post(poster: Poster, body: bytes = b"{}", number: int = 0) -> "asyncio.Futur
     return ended
 
 
-# --- the transport
-
-
 async def test_a_request_is_whole_and_its_answer_too() -> None:
-    """Line, headers and body arrive as they were given; status, body and Retry-After come back."""
     async with serving(say(answer(503, b"full", b"Retry-After: 7"))) as server, posting(server.url) as poster:
         assert await post(poster, b'{"a": 1}') == Answered(503, b"full", 7.0)
     [asked] = server.asked
@@ -191,24 +187,26 @@ async def test_a_request_is_whole_and_its_answer_too() -> None:
 
 
 async def test_connections_are_kept_and_the_last_one_used_comes_first() -> None:
-    """As many are opened as there are requests at once; then the one that was free last goes first."""
-    async with serving(accept) as server, posting(server.url) as poster:
-        await asyncio.gather(*(post(poster) for _ in range(3)))
-        assert server.connections == 3
-        last = server.asked[-1].connection
+    ended: list[int] = []
+    async with serving(hang_then_accept) as server, posting(server.url) as poster:
+        posts = [post(poster, number=number) for number in range(3)]
+        for number, each in enumerate(posts):
+            each.add_done_callback(lambda _, number=number: ended.append(number))
+        await until(lambda: len(server.asked) == 3)
+        server.released.set()
+        await asyncio.gather(*posts)
+        [last] = [asked.connection for asked in server.asked if asked.key == f"run-{ended[-1]}"]
         for _ in range(5):
             await post(poster)
         assert server.connections == 3
-        assert len({asked.connection for asked in server.asked[3:]}) == 1
-        assert server.asked[3].connection == last
+        assert {asked.connection for asked in server.asked[3:]} == {last}
 
 
 async def test_no_more_connections_than_allowed() -> None:
-    """Beyond the limit requests wait for one that becomes free."""
     async with serving(accept) as server, posting(server.url, max_connections=2) as poster:
         outcomes = await asyncio.gather(*(post(poster) for _ in range(20)))
     assert all(isinstance(outcome, Answered) for outcome in outcomes)
-    assert server.connections == 2
+    assert server.connections <= 2
 
 
 async def reset(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -222,92 +220,88 @@ async def half_close(server: Server, asked: Asked, writer: asyncio.StreamWriter)
     await server.released.wait()
 
 
+UPGRADE = b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
         pytest.param(close, "closed before the answer was begun", id="closes before answering"),
         pytest.param(half_close, "closed before the answer was begun", id="half-closes before answering"),
         pytest.param(reset, "broke before the answer was begun", id="resets"),
-        pytest.param(hang, "no answer within 0.3 s", id="hangs"),
         pytest.param(say(b"\x16\x03\x01garbage\r\n\r\n"), "no valid HTTP", id="garbage"),
-        pytest.param(say(answer()[:-3]), "no answer within 0.3 s", id="stalls in the body"),
         pytest.param(say(answer(200, b"x" * 70_000)), "larger than 65536 bytes", id="huge body"),
         pytest.param(say(b"HTTP/1.1 200 OK\r\na: " + b"x" * 70_000), "larger than 65536", id="huge head"),
-        pytest.param(
-            say(b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
-            "no valid HTTP",
-            id="another protocol",
-        ),
+        pytest.param(say(UPGRADE), "no valid HTTP", id="another protocol"),
     ],
 )
-async def test_a_request_without_a_whole_answer_is_broken_and_never_repeated(
-    reply: Reply, reason: str
-) -> None:
+async def test_a_request_without_a_whole_answer_is_broken(reply: Reply, reason: str) -> None:
     """It may have been accepted, and the transport says so and sends nothing again by itself."""
-    async with (
-        serving(reply) as server,
-        posting(server.url, answer_timeout_seconds=0.3, max_answer_bytes=65_536) as poster,
-    ):
+    async with serving(reply) as server, posting(server.url) as poster:
         outcome = await post(poster)
         assert isinstance(outcome, Broken)
         assert reason in outcome.reason
         assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        pytest.param(b"HTTP/1.1 202 Said\r\ncontent-length: 9\r\n\r\nshort", id="counted"),
-        pytest.param(b"HTTP/1.1 202 Said\r\ntransfer-encoding: chunked\r\n\r\n9\r\nshort", id="chunked"),
-    ],
-)
-async def test_an_answer_that_is_cut_off_is_broken(said: bytes) -> None:
-    """A close in the middle of a body whose length was told is no end of it."""
+@pytest.mark.parametrize("reply", [hang, say(answer()[:-3])], ids=["hangs", "stalls in the body"])
+async def test_an_answer_that_takes_too_long_is_broken(
+    reply: Reply, skip_time: Callable[[float], None]
+) -> None:
+    async with serving(reply) as server, posting(server.url) as poster:
+        ended = post(poster)
+        await until(lambda: server.asked)
+        skip_time(ANSWER_TIMEOUT_SECONDS)
+        assert await ended == Broken("no answer within 100 s")
+        assert len(server.asked) == 1
 
-    async def cut(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
+
+CUT_OFF = Broken("the connection closed before the answer was complete")
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        (b"HTTP/1.1 202 Said\r\ncontent-length: 9\r\n\r\nshort", CUT_OFF),
+        (b"HTTP/1.1 202 Said\r\ntransfer-encoding: chunked\r\n\r\n9\r\nshort", CUT_OFF),
+        (b"HTTP/1.1 202 Said\r\n\r\nall of it", Answered(202, b"all of it")),
+    ],
+    ids=["content-length", "chunked", "no length"],
+)
+async def test_an_answer_without_a_length_ends_with_the_connection(said: bytes, outcome: Outcome) -> None:
+    """As RFC 9112, 6.3 has it."""
+
+    async def write_and_close(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
 
-    async with serving(cut) as server, posting(server.url) as poster:
-        assert await post(poster) == Broken("the connection closed before the answer was complete")
+    async with serving(write_and_close) as server, posting(server.url) as poster:
+        assert await post(poster) == outcome
 
 
-async def test_an_answer_may_end_with_the_connection() -> None:
-    """Without a told length the close is the end (RFC 9112, 6.3)."""
-
-    async def end(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 202 Said\r\n\r\nall of it")
-
-    async with serving(end) as server, posting(server.url) as poster:
-        assert await post(poster) == Answered(202, b"all of it")
+CHUNKED = b"HTTP/1.1 202 Said\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     "said",
     [
         pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" + answer(202, b"ab"), id="an interim answer first"),
-        pytest.param(
-            b"HTTP/1.1 202 Said\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n",
-            id="chunked",
-        ),
+        pytest.param(CHUNKED, id="chunked"),
         pytest.param(answer(202, b"ab", b"connection: close"), id="not to be reused"),
         pytest.param(answer(202, b"ab") + answer(500, b"surplus"), id="a second answer behind it"),
-        pytest.param(
-            answer(202, b"ab") + b"HTTP/1.1 500 Sur", id="the beginning of a second answer behind it"
-        ),
+        pytest.param(answer(202, b"ab") + b"HTTP/1.1 500 Sur", id="half a second answer behind it"),
         pytest.param(answer(202, b"ab") + b"rubbish\r\n\r\n", id="rubbish behind it"),
         pytest.param(answer(202, b"ab") + b"\0", id="a zero behind it"),
         pytest.param(answer(202, b"ab", b"connection: close") + b"rubbish", id="rubbish after the last"),
     ],
 )
 async def test_unusual_answers_are_read_right(said: bytes) -> None:
-    """The answer is what it is, and the next request gets its own and no other's."""
     async with serving(say(said, answer(202, b"next"))) as server, posting(server.url) as poster:
         assert await post(poster) == Answered(202, b"ab")
         assert await post(poster) == Answered(202, b"next")
 
 
 async def test_a_connection_that_closed_while_idle_is_not_used() -> None:
-    """A close that the loop has not come round to yet is seen all the same, and costs no request."""
+    """A close is noticed even before the loop handles it, and costs no request."""
     rounds = 20
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -328,38 +322,32 @@ async def test_a_connection_that_closed_while_idle_is_not_used() -> None:
         serving_thread.join(HANG_SECONDS)
 
 
-async def test_the_time_limit_of_a_request_is_its_own() -> None:
-    """It ends with its answer and disturbs none of those that follow on the same connection."""
-    async with serving(accept) as server, posting(server.url, answer_timeout_seconds=1.0) as poster:
-        end = time.monotonic() + 1.2  # beyond the limit of the first
-        while time.monotonic() < end:
-            assert isinstance(await post(poster), Answered)
+async def test_the_time_limit_of_a_request_is_its_own(skip_time: Callable[[float], None]) -> None:
+    async with serving(hang_then_accept) as server, posting(server.url) as poster:
+        server.released.set()
+        assert isinstance(await post(poster), Answered)
+        server.released.clear()
+        skip_time(ANSWER_TIMEOUT_SECONDS / 2)
+        second = post(poster)
+        await until(lambda: len(server.asked) == 2)
+        skip_time(ANSWER_TIMEOUT_SECONDS / 2)  # now the limit of the first is over
+        await asyncio.sleep(0.01)
+        server.released.set()
+        assert isinstance(await second, Answered)
         assert server.connections == 1
 
 
-async def test_a_refused_connection_is_unreachable() -> None:
-    """Nothing was sent, and it says so; later requests try anew."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        async with posting(f"http://127.0.0.1:{taken.getsockname()[1]}") as poster:
-            outcomes = await asyncio.gather(*(post(poster) for _ in range(15)))
-    assert all(isinstance(outcome, Unreachable) for outcome in outcomes)
-
-
-async def test_waiting_too_long_for_a_connection_is_unreachable() -> None:
-    """A request that never got a connection was not sent, and the one that holds it up is not disturbed."""
-    async with (
-        serving(hang) as server,
-        posting(server.url, max_connections=1, answer_timeout_seconds=0.3) as poster,
-    ):
+async def test_waiting_too_long_for_a_connection_is_unreachable(skip_time: Callable[[float], None]) -> None:
+    async with serving(hang) as server, posting(server.url, max_connections=1) as poster:
         first, second = post(poster), post(poster)
-        assert await second == Unreachable("no connection within 0.3 s")
-        assert await first == Broken("no answer within 0.3 s")
+        await until(lambda: server.asked)
+        skip_time(ANSWER_TIMEOUT_SECONDS)
+        assert await second == Unreachable("no connection within 100 s")
+        assert await first == Broken("no answer within 100 s")
         assert len(server.asked) == 1
 
 
 async def test_a_broken_connection_makes_room_for_those_that_wait() -> None:
-    """With one connection allowed, each request gets a new one after the last one closed."""
     async with serving(close) as server, posting(server.url, max_connections=1) as poster:
         outcomes = await asyncio.gather(*(post(poster) for _ in range(5)))
     assert all(isinstance(outcome, Broken) for outcome in outcomes)
@@ -367,7 +355,6 @@ async def test_a_broken_connection_makes_room_for_those_that_wait() -> None:
 
 
 async def test_closing_ends_what_is_under_way() -> None:
-    """What was sent is broken, what waited was never sent, and nothing hangs."""
     async with serving(hang) as server, posting(server.url, max_connections=1) as poster:
         first, second = post(poster), post(poster)
         await until(lambda: server.asked)
@@ -378,7 +365,6 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 
 async def test_https_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown certificate keeps the request from being sent; one of the system's lets it through."""
     (tmp_path / "pair.pem").write_text(TEST_KEY + TEST_CERTIFICATE)
     (tmp_path / "trusted.pem").write_text(TEST_CERTIFICATE)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -403,14 +389,12 @@ async def test_https_trusts_what_the_system_trusts(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_a_target_is_read_from_its_url(url: str, target: Target, authority: str) -> None:
-    """Scheme, host, port and path, and how the Host header names it."""
     assert Target.parse(url) == target
     assert target.authority == authority
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://a", "http://", "http://a:x", "http://a/\r\nb"])
-def test_what_is_no_url_is_refused(url: str) -> None:
-    """One sentence says what to write."""
+def test_what_is_not_a_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"is no URL; write for example http://127\.0\.0\.1:8080"):
         Target.parse(url)
 
@@ -421,20 +405,15 @@ async def test_a_header_with_a_line_break_is_refused() -> None:
         Poster(Target.parse("http://a"), PostLimits(1), {"authorization": "Bearer a\r\nb"})
 
 
-# --- the bodies
-
-
 def make_bodies(**options: Any) -> EssayBodies:
     return EssayBodies(BodyOptions(**{"run_id": "run", "callback_topics": ("t.a", "t.b"), **options}))
 
 
 def test_bodies_are_valid_distinct_and_the_same_each_time() -> None:
-    """Each is a request by the contract that names its run and number; asked again it is the same bytes."""
     bodies = make_bodies()
-    built = [bodies.build(number) for number in range(200)]
-    assert built == [make_bodies().build(number) for number in range(200)]
-    assert len({body.content for body in built}) == 200
-    assert len({body.headers for body in built}) == 200
+    built = [bodies.build(number) for number in range(100)]
+    assert built == [make_bodies().build(number) for number in range(100)]
+    assert len({body.content for body in built}) == len({body.headers for body in built}) == 100
     for number, body in enumerate(built):
         request = LLMComparisonRequest.model_validate_json(body.content)
         assert request.metadata["run_id"] == "run"
@@ -445,38 +424,25 @@ def test_bodies_are_valid_distinct_and_the_same_each_time() -> None:
         assert body.headers == f"idempotency-key: run-{number}\r\n".encode()
     pairs = {json.loads(body.content)["metadata"]["pair_id"] for body in built}
     assert len(pairs) == 28
+    other = make_bodies(provider_override=LLMProviderType.ANTHROPIC).build(3)
+    overrides = LLMComparisonRequest.model_validate_json(other.content).llm_config_overrides
+    assert overrides is not None
+    assert overrides.provider_override is LLMProviderType.ANTHROPIC
 
 
 @given(st.integers(0, MAX_NUMBER), st.text("abc.-_9", min_size=1, max_size=64))
 def test_correlation_ids_are_uuids_of_version_4(number: int, run_id: str) -> None:
-    """Whatever the run and the number."""
     made = UUID(make_bodies(run_id=run_id).build(number).correlation_id)
     assert made.version == 4
     assert made.int & MAX_NUMBER == number
 
 
-def test_overrides_go_into_each_body() -> None:
-    """As the contract names them."""
-    bodies = make_bodies(provider_override=LLMProviderType.ANTHROPIC)
-    request = LLMComparisonRequest.model_validate_json(bodies.build(3).content)
-    assert request.llm_config_overrides is not None
-    assert request.llm_config_overrides.provider_override is LLMProviderType.ANTHROPIC
-
-
-@pytest.mark.parametrize("run_id", ["", "a b", "a\r\nb", "ä", "x" * 65])
-def test_a_run_id_that_is_no_header_is_refused(run_id: str) -> None:
-    """The service reads 64 characters of a small alphabet."""
-    with pytest.raises(ValueError, match="is no run id"):
-        make_bodies(run_id=run_id)
-
-
-def test_bodies_need_a_topic() -> None:
-    """There is no default."""
+def test_bodies_need_a_topic_and_a_run_id_that_can_be_a_header() -> None:
+    for run_id in ("", "a b", "a\r\nb", "ä", "x" * 65):
+        with pytest.raises(ValueError, match="is no run id"):
+            make_bodies(run_id=run_id)
     with pytest.raises(ValueError, match="at least one callback topic"):
         make_bodies(callback_topics=())
-
-
-# --- turns
 
 
 @given(
@@ -485,7 +451,6 @@ def test_bodies_need_a_topic() -> None:
     st.floats(0, 1e6),
 )
 def test_workers_share_a_schedule_without_loss(pieces: list[list[float]], workers: int, begin: float) -> None:
-    """However it is cut into chunks, each arrival belongs to exactly one worker, at its own moment."""
     moments = sorted(moment for piece in pieces for moment in piece)
     chunks, place = [], 0
     for piece in pieces:
@@ -503,14 +468,10 @@ def test_workers_share_a_schedule_without_loss(pieces: list[list[float]], worker
 
 
 def test_workers_number_what_is_released_in_turn() -> None:
-    """The second of three has every third number from 1 on."""
     releases = Releases(1, 3)
     releases.add(3, 5.0)
     assert [releases.take() for _ in range(3)] == [1, 4, 7]
     assert releases.next_due() is None
-
-
-# --- what outcomes mean
 
 
 OVERLOADED = b'{"error": {"error_code": "LLM_QUEUE_FULL"}}'
@@ -537,13 +498,12 @@ OVERLOADED = b'{"error": {"error_code": "LLM_QUEUE_FULL"}}'
     ],
 )
 def test_what_an_outcome_means(outcome: Outcome, first: str, in_doubt: str) -> None:
-    """A refusal clears the doubt about an earlier attempt only where that must have been refused too."""
+    """A refusal clears the doubt about an earlier attempt only if that must have been refused too."""
     assert judge_outcome(outcome, doubtful=False).end == first
     assert judge_outcome(outcome, doubtful=True).end == in_doubt
 
 
 def test_an_outcome_keeps_what_reports_tell() -> None:
-    """The queue id, the error code, the reason and how long to wait."""
     assert judge_outcome(Answered(202, b'{"queue_id": "q"}'), doubtful=False).queue_id == "q"
     refused = judge_outcome(Answered(503, OVERLOADED, 5.0), doubtful=False)
     assert (refused.status, refused.error_code) == (503, "LLM_QUEUE_FULL")
@@ -551,22 +511,10 @@ def test_an_outcome_keeps_what_reports_tell() -> None:
     assert judge_outcome(Broken("closed"), doubtful=False).reason == "closed"
 
 
-# --- the records
-
-
 def make_submit(number: int = 0, end: SubmitEnd = SubmitEnd.ACCEPTED, **changes: Any) -> Submit:
-    fields: dict[str, Any] = {
-        "intended": 1.0,
-        "sent": 1.1,
-        "ended": 1.2,
-        "attempts": 1,
-        "was_ambiguous": False,
-        "correlation_id": str(UUID(int=5)),
-        "callback_topic": "t",
-        "queue_id": "q",
-        "status": 202,
-    }
-    return Submit(number, end, **{**fields, **changes})
+    correlation_id = str(UUID(int=5))
+    answered = {"queue_id": "q", "status": 202, **changes}
+    return Submit(number, end, 1.0, 1.1, 1.2, 1, False, correlation_id, "t", **answered)
 
 
 def test_the_ledger_is_told_what_is_owed_and_what_is_forbidden() -> None:
@@ -580,7 +528,6 @@ def test_the_ledger_is_told_what_is_owed_and_what_is_forbidden() -> None:
 
 @given(st.integers(0, 2 * MAX_SUBMITS_PER_LINE + 1), st.lists(st.floats(0, 9), max_size=5), st.booleans())
 def test_a_batch_survives_the_pipe(count: int, lateness: list[float], is_last: bool) -> None:
-    """Whatever its size: each submit comes once and in order, the histogram once, the end at the end."""
     histogram = Histogram()
     for seconds in lateness:
         histogram.record(seconds)
@@ -598,13 +545,8 @@ def test_a_batch_survives_the_pipe(count: int, lateness: list[float], is_last: b
     assert [each.is_last for each in read] == [False] * (len(read) - 1) + [is_last]
 
 
-# --- the sender
-
-
 @dataclass
 class Run:
-    """A sender at work, and what it recorded."""
-
     sender: Sender
     submits: list[Submit]
 
@@ -618,10 +560,10 @@ async def sending(
     arrivals: Arrivals,
     *,
     max_outstanding: int = 100,
+    max_connections: int = 100,
     resolve_limit_seconds: float = HANG_SECONDS,
-    **limits: Any,
 ) -> AsyncIterator[Run]:
-    async with posting(url, max_connections=max_outstanding, **limits) as poster:
+    async with posting(url, max_connections) as poster:
         submits: list[Submit] = []
         limit = SendLimits(max_outstanding, resolve_limit_seconds)
         yield Run(Sender(poster, make_bodies(), arrivals, submits.append, limit), submits)
@@ -632,62 +574,57 @@ def every(gap_seconds: float, count: int, *, ahead_seconds: float = 0.02) -> Sch
     return Schedule([moments], time.monotonic() + ahead_seconds)
 
 
-def check_schedule(submits: Sequence[Submit], lateness: Histogram) -> None:
-    assert sorted(submit.number for submit in submits) == list(range(200))
-    sent_late = [submit.sent - submit.intended for submit in submits if submit.sent is not None]
-    assert min(sent_late) >= 0
-    assert sorted(sent_late)[100] < PUNCTUAL_SECONDS
-    expected = Histogram()
-    for seconds in sent_late:
-        expected.record(seconds)
-    assert lateness == expected
-
-
-async def test_the_schedule_is_kept() -> None:
-    """Each request goes out once, never early, soon after it is due, and its lateness is recorded."""
-    async with serving(accept) as server:
-        schedule = every(0.002, 200)
-        async with sending(server.url, schedule) as run:
-            await run.sender.run()
-            check_schedule(run.submits, run.sender.take_lateness())
-        assert run.count(SubmitEnd.ACCEPTED) == run.sender.sent == len(server.asked) == 200
+async def send_by_schedule() -> list[float]:
+    """Sends 100 requests at 2 ms; returns how late each was, in ascending order."""
+    async with serving(accept) as server, sending(server.url, every(0.002, 100)) as run:
+        await run.sender.run()
+        assert run.count(SubmitEnd.ACCEPTED) == run.sender.sent == len(server.asked) == 100
         assert run.sender.open == run.sender.unresolved == 0
     by_number = sorted(run.submits, key=lambda submit: submit.number)
+    assert [submit.number for submit in by_number] == list(range(100))
     gaps = [later.intended - earlier.intended for earlier, later in itertools.pairwise(by_number)]
-    assert gaps == pytest.approx([0.002] * 199)
+    assert gaps == pytest.approx([0.002] * 99)
+    late, expected = [], Histogram()
     for submit in run.submits:
         body = make_bodies().build(submit.number)
         assert submit.queue_id == f"q-run-{submit.number}"
         assert (submit.correlation_id, submit.callback_topic) == (body.correlation_id, body.callback_topic)
         assert submit.sent is not None
         assert submit.intended <= submit.sent <= submit.ended
+        late.append(submit.sent - submit.intended)
+        expected.record(late[-1])
+    assert run.sender.take_lateness() == expected
+    return sorted(late)
 
 
-def test_the_schedule_is_kept_on_uvloop() -> None:
-    """The loop that the workers run on, whose timers round to milliseconds."""
+RunLoop = Callable[[Coroutine[Any, Any, list[float]]], list[float]]
+# uvloop is the loop of the workers; its timers round to milliseconds.
+each_loop = pytest.mark.parametrize("run_loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
-    async def run_once() -> None:
-        async with serving(accept) as server, sending(server.url, every(0.002, 200)) as run:
-            await run.sender.run()
-            check_schedule(run.submits, run.sender.take_lateness())
 
-    uvloop.run(run_once())
+@each_loop
+def test_each_request_is_sent_once_and_never_early(run_loop: RunLoop) -> None:
+    run_loop(send_by_schedule())
+
+
+@pytest.mark.long
+@each_loop
+def test_half_of_the_sends_are_late_by_less_than_0_1_s(run_loop: RunLoop) -> None:
+    """Can only be measured: on an idle machine a send is late by a millisecond or two."""
+    assert run_loop(send_by_schedule())[50] < 0.1
 
 
 async def test_answers_do_not_pace_the_sends() -> None:
-    """While nothing at all is answered, everything still goes out when it is due: the loop is open."""
-    async with serving(hang) as server, sending(server.url, every(0.005, 50), max_outstanding=50) as run:
+    async with serving(hang) as server, sending(server.url, every(0.005, 50)) as run:
         running = asyncio.create_task(run.sender.run())
         await until(lambda: len(server.asked) == 50)
         assert run.submits == []
         assert run.sender.open == 50
-        assert run.sender.take_lateness().percentile(0.5) < PUNCTUAL_SECONDS
         run.sender.stop(time.monotonic(), time.monotonic())
         await running
 
 
 async def test_what_is_late_is_sent_late_and_says_so() -> None:
-    """A schedule that began long ago is sent at once, all of it, and lateness counts from what was due."""
     async with serving(accept) as server, sending(server.url, every(0.01, 80, ahead_seconds=-5.0)) as run:
         await run.sender.run()
         assert run.count(SubmitEnd.ACCEPTED) == 80
@@ -697,15 +634,19 @@ async def test_what_is_late_is_sent_late_and_says_so() -> None:
 
 
 async def test_answers_are_read_in_the_middle_of_a_burst() -> None:
-    """A burst does not hold up the answers to its own beginning."""
-    async with serving(accept) as server, sending(server.url, every(0.0, 2000), max_outstanding=2000) as run:
-        await run.sender.run()
-        last_sent = max(submit.sent or 0.0 for submit in run.submits)
-        assert min(submit.ended for submit in run.submits) < last_sent
+    burst = every(0.0, 20_000, ahead_seconds=0.0)
+    async with (
+        serving(accept) as server,
+        sending(server.url, burst, max_outstanding=20_000, max_connections=1) as run,
+    ):
+        running = asyncio.create_task(run.sender.run())
+        await until(lambda: run.submits)
+        run.sender.stop(-inf, time.monotonic() + HANG_SECONDS)  # what is left of the burst is not sent
+        await running
+    assert run.count(SubmitEnd.ACCEPTED) == run.sender.sent < 20_000
 
 
 async def test_what_the_guard_keeps_back_is_counted() -> None:
-    """With three requests open and unanswered, the rest is skipped, and each of them is on record."""
     async with serving(hang) as server, sending(server.url, every(0.001, 10), max_outstanding=3) as run:
         running = asyncio.create_task(run.sender.run())
         await until(lambda: run.count(SubmitEnd.SKIPPED) == 7 and len(server.asked) == 3)
@@ -720,18 +661,14 @@ async def test_what_the_guard_keeps_back_is_counted() -> None:
     assert len(server.asked) == 3
 
 
-async def accept_but_say_nothing_first(
-    server: Server, asked: Asked, writer: asyncio.StreamWriter
-) -> bytes | None:
-    """Accepts each request, and answers only the second time that it comes."""
-    if sum(each.key == asked.key for each in server.asked) == 1:
-        return None
-    return await accept(server, asked, writer)
-
-
 async def test_an_unclear_request_is_cleared_up_by_the_same_key() -> None:
-    """The very same request goes out again after a while; it was ambiguous and is accepted."""
-    async with serving(accept_but_say_nothing_first) as server, sending(server.url, every(0.001, 3)) as run:
+    async def accept_but_answer_later(
+        server: Server, asked: Asked, writer: asyncio.StreamWriter
+    ) -> bytes | None:
+        is_first = sum(each.key == asked.key for each in server.asked) == 1
+        return None if is_first else await accept(server, asked, writer)
+
+    async with serving(accept_but_answer_later) as server, sending(server.url, every(0.001, 3)) as run:
         await run.sender.run()
     assert sorted(submit.number for submit in run.submits) == [0, 1, 2]
     for submit in run.submits:
@@ -747,51 +684,37 @@ async def test_an_unclear_request_is_cleared_up_by_the_same_key() -> None:
 
 
 async def test_an_unclear_request_that_stays_so_is_given_up() -> None:
-    """Within its limit it is sent again and again, then it is ambiguous, with the reason."""
+    """It is sent again within its limit, here for the one wait of 0.25 s, then it is ambiguous."""
     async with (
         serving(close) as server,
-        sending(server.url, every(0.0, 1), resolve_limit_seconds=0.8) as run,
+        sending(server.url, every(0.0, 1), resolve_limit_seconds=0.35) as run,
     ):
         await run.sender.run()
     [submit] = run.submits
     assert submit.end is SubmitEnd.AMBIGUOUS
     assert submit.was_ambiguous
-    assert submit.attempts == len(server.asked) > 1
+    assert submit.attempts == len(server.asked) == 2
     assert submit.reason == "the connection closed before the answer was begun"
-    assert submit.sent is not None
-    assert submit.ended - submit.sent < 2.0
 
 
 async def test_a_full_queue_does_not_clear_a_doubt_but_a_bad_request_does() -> None:
-    """503 says nothing of the first attempt; 422 would have been said the first time too."""
-    refusals = (answer(503, OVERLOADED), answer(422, b'{"error": {"error_code": "LLM_INVALID_PROMPT"}}'))
+    """503 only says when to come again; 422 would have been the first answer too."""
+    full = answer(503, OVERLOADED, b"retry-after: 1")
+    bad = answer(422, b'{"error": {"error_code": "LLM_INVALID_PROMPT"}}')
 
     async def reply(server: Server, asked: Asked, _: asyncio.StreamWriter) -> bytes | None:
-        return None if len(server.asked) == 1 else refusals[len(server.asked) - 2]
+        return {1: None, 2: full}.get(len(server.asked), bad)
 
     async with serving(reply) as server, sending(server.url, every(0.0, 1)) as run:
         await run.sender.run()
     [submit] = run.submits
     assert (submit.end, submit.attempts, submit.error_code) == (SubmitEnd.REJECTED, 3, "LLM_INVALID_PROMPT")
     assert submit.was_ambiguous
-
-
-async def test_a_service_that_asks_for_time_gets_it() -> None:
-    """An unclear request is not sent again before the time that Retry-After names."""
-
-    async def reply(server: Server, asked: Asked, _: asyncio.StreamWriter) -> bytes | None:
-        return {1: None, 2: answer(503, OVERLOADED, b"retry-after: 2")}.get(len(server.asked), answer())
-
-    async with serving(reply) as server, sending(server.url, every(0.0, 1)) as run:
-        await run.sender.run()
-    [submit] = run.submits
-    assert (submit.end, submit.attempts) == (SubmitEnd.ACCEPTED, 3)
     assert submit.sent is not None
-    assert submit.ended - submit.sent >= 2.0
+    assert submit.ended - submit.sent >= 1.0
 
 
 async def test_a_refused_request_is_not_sent_again() -> None:
-    """A refusal is a result: status and code are on record, whatever Retry-After says."""
     async with (
         serving(say(answer(503, OVERLOADED, b"Retry-After: 1"))) as server,
         sending(server.url, every(0.001, 5)) as run,
@@ -805,39 +728,32 @@ async def test_a_refused_request_is_not_sent_again() -> None:
 
 
 async def test_a_service_that_is_not_there_is_unreachable() -> None:
-    """Nothing was sent, so nothing is in doubt and nothing is tried again."""
-    async with serving(accept) as server:
-        gone = server.url
-    async with asyncio.timeout(HANG_SECONDS), sending(gone, every(0.001, 5)) as run:
-        await run.sender.run()
-    assert [(submit.end, submit.attempts) for submit in run.submits] == [(SubmitEnd.UNREACHABLE, 1)] * 5
+    with socket.socket() as taken:  # nobody listens on its port, nor can take it
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with asyncio.timeout(HANG_SECONDS), sending(url, every(0.0, 15), max_connections=10) as run:
+            await run.sender.run()
+    assert [(submit.end, submit.attempts) for submit in run.submits] == [(SubmitEnd.UNREACHABLE, 1)] * 15
 
 
 async def test_a_stop_lets_open_requests_end() -> None:
-    """What is due after it is never sent; what is open gets its answer."""
-    async with serving(hang_then_accept) as server, sending(server.url, every(0.02, 1000)) as run:
+    schedule = Schedule([[0.0, 0.0, 0.0, 1000.0]], time.monotonic())
+    async with serving(hang_then_accept) as server, sending(server.url, schedule) as run:
         running = asyncio.create_task(run.sender.run())
-        await until(lambda: len(server.asked) >= 3)
-        run.sender.stop(time.monotonic(), time.monotonic() + 5.0)
+        await until(lambda: len(server.asked) == 3)
+        run.sender.stop(time.monotonic(), time.monotonic() + HANG_SECONDS)
         assert not running.done()
         server.released.set()
         await running
-        assert 3 <= run.count(SubmitEnd.ACCEPTED) == len(run.submits) < 500
-
-
-async def hang_then_accept(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> bytes:
-    await server.released.wait()
-    return await accept(server, asked, writer)
+        assert run.count(SubmitEnd.ACCEPTED) == len(run.submits) == 3
 
 
 async def test_a_stop_gives_up_at_last() -> None:
-    """At the end of its time what is open is ambiguous, and so is what waits to be sent again."""
-
     async def reply(server: Server, asked: Asked, writer: asyncio.StreamWriter) -> None:
         if asked.key == "run-0":
             await hang(server, asked, writer)
 
-    async with serving(reply) as server, sending(server.url, every(0.0, 2), resolve_limit_seconds=60) as run:
+    async with serving(reply) as server, sending(server.url, every(0.0, 2)) as run:
         running = asyncio.create_task(run.sender.run())
         await until(lambda: run.sender.unresolved == 1 and run.sender.open == 1)
         run.sender.stop(time.monotonic(), time.monotonic() + 0.1)
@@ -849,7 +765,6 @@ async def test_a_stop_gives_up_at_last() -> None:
 
 
 async def test_a_closed_loop_sends_what_is_released() -> None:
-    """Each release is due at its moment; the loop waits for more until it is stopped."""
     releases = Releases()
     async with serving(accept) as server, sending(server.url, releases) as run:
         running = asyncio.create_task(run.sender.run())
@@ -861,6 +776,6 @@ async def test_a_closed_loop_sends_what_is_released() -> None:
             await until(lambda wanted=before + count: len(run.submits) == wanted)
             assert {submit.intended for submit in run.submits[before:]} == {at}
         assert not running.done()
-        run.sender.stop(time.monotonic(), time.monotonic() + 5.0)
+        run.sender.stop(time.monotonic(), time.monotonic() + HANG_SECONDS)
         await running
     assert sorted(submit.number for submit in run.submits) == list(range(8))

@@ -26,8 +26,6 @@ TIMED = [name for name in LATENCIES if name != "lateness"]
 
 @dataclass(frozen=True)
 class Source:
-    """Values that were measured elsewhere."""
-
     values: Mapping[tuple[str, str | None], float] = field(default_factory=dict)
     slices: Series = ()
     slice_seconds: float = 1.0
@@ -72,31 +70,24 @@ def follow(
     ],
 )
 def test_a_threshold_is_read_as_it_is_written(text: str, threshold: Threshold) -> None:
-    """Blanks do not matter, units come to seconds, rates per second, shares of 1."""
     assert parse_threshold(text) == threshold
 
 
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        ("e2e<2000ms", "e2e:p99 < 2s"),
-        ("e2e  <  0.3s", "e2e:p99 < 300ms"),
-        ("accept<0.5ms", "accept:p99 < 0.5ms"),
-        ("accept<0ms", "accept:p99 < 0s"),
-        ("e2e<1.5m for 120m", "e2e:p99 < 90s for 2h"),
-        ("queue.depth<1000.0", "queue.depth:max < 1000"),
-        ("goodput>=0.985", "goodput >= 98.5%"),
-        ("rate.accepted>=60/m", "rate.accepted >= 1/s"),
+        ("e2e<2000ms", "e2e:p99 < 2s"), ("e2e  <  0.3s", "e2e:p99 < 300ms"),
+        ("accept<0.5ms", "accept:p99 < 0.5ms"), ("accept<0ms", "accept:p99 < 0s"),
+        ("e2e<1.5m for 120m", "e2e:p99 < 90s for 2h"), ("queue.depth<1000.0", "queue.depth:max < 1000"),
+        ("goodput>=0.985", "goodput >= 98.5%"), ("rate.accepted>=60/m", "rate.accepted >= 1/s"),
         ("rate.accepted>=1000/m", "rate.accepted >= 1000/m"),
     ],
-)
+)  # fmt: skip
 def test_it_is_written_in_one_way(text: str, canonical: str) -> None:
-    """With its aggregate and in the plainest unit."""
     assert str(parse_threshold(text)) == canonical
 
 
-def test_a_bound_that_has_no_plain_text_is_told_in_full() -> None:
-    """A third is none that anybody can write."""
+def test_a_bound_that_has_no_plain_text_is_written_in_full() -> None:
     assert str(Threshold("e2e", Aggregate.P99, Operator.LESS, 1 / 3)) == "e2e:p99 < 0.3333333333333333s"
 
 
@@ -132,27 +123,21 @@ written = st.one_of(
 
 @given(written)
 def test_what_it_writes_it_reads_as_the_same(text: str) -> None:
-    """Whatever the unit it came in."""
     threshold = parse_threshold(text)
     assert parse_threshold(str(threshold)) == threshold
 
 
 def test_every_metric_of_the_ledger_and_of_the_clock_can_be_asked_for() -> None:
-    """Each verdict and each latency but the generator's own lateness."""
     assert ["accepted", *LEDGER_COUNTS] == list(Ledger().report().totals)
     assert {*TIMED, *(f"ledger.{count}" for count in LEDGER_COUNTS)} < set(METRICS)
     assert "lateness" not in METRICS
 
 
-@pytest.mark.parametrize(
-    ("metric", "default"),
-    [(name, Aggregate.P99) for name in TIMED]
-    + [("queue.depth", Aggregate.MAX), ("outbox.depth", Aggregate.MAX), ("ledger.ok", None)],
-)
-def test_without_an_aggregate_it_is_the_default(metric: str, default: Aggregate | None) -> None:
-    """The 99th percentile of latencies, the peak of depths, the count itself of the ledger."""
-    value = "1s" if metric in TIMED else "1"
-    assert parse_threshold(f"{metric} < {value}").aggregate is default
+def test_without_an_aggregate_it_is_the_default() -> None:
+    assert {parse_threshold(f"{metric} < 1s").aggregate for metric in TIMED} == {Aggregate.P99}
+    assert parse_threshold("queue.depth < 1").aggregate is Aggregate.MAX
+    assert parse_threshold("outbox.depth < 1").aggregate is Aggregate.MAX
+    assert parse_threshold("ledger.ok < 1").aggregate is None
 
 
 @pytest.mark.parametrize("metric", ["e2e", "ledger.missing", "goodput", "rate.accepted", "cpu_per_request"])
@@ -167,7 +152,7 @@ def test_without_an_aggregate_it_is_the_default(metric: str, default: Aggregate 
     ],
 )
 def test_a_unit_that_does_not_fit_is_refused(metric: str, unit: str, fitting: set[str]) -> None:
-    """Times, rates, shares and counts each have units of their own; a time or rate without one is a guess."""
+    """Times, rates, shares and counts have their own units; a time or rate without one is refused."""
     text = f"{metric} < 1{unit}"
     if metric in fitting:
         assert parse_threshold(text).bound > 0
@@ -178,26 +163,14 @@ def test_a_unit_that_does_not_fit_is_refused(metric: str, unit: str, fitting: se
 
 
 @pytest.mark.parametrize(
-    ("text", "nearest"),
-    [
-        ("missing == 0", "ledger.missing"),
-        ("acept:p99 < 2s", "accept"),
-        ("goodputt > 1%", "goodput"),
-        ("e2e_correct < 2s", "e2e_corrected"),
-        ("queue_depth < 5", "queue.depth"),
-        ("zzz < 5", "nearest"),
-    ],
-)
-def test_an_unknown_metric_is_refused_with_the_nearest_names(text: str, nearest: str) -> None:
-    """So that a slip is mended at sight."""
-    with pytest.raises(ValueError, match=r"no metric; the nearest are \w+") as refusal:
-        parse_threshold(text)
-    assert nearest in str(refusal.value)
-
-
-@pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("missing == 0", r"no metric; the nearest are .*ledger\.missing"),
+        ("acept:p99 < 2s", r"no metric; the nearest are .*accept"),
+        ("goodputt > 1%", r"no metric; the nearest are .*goodput"),
+        ("e2e_correct < 2s", r"no metric; the nearest are .*e2e_corrected"),
+        ("queue_depth < 5", r"no metric; the nearest are .*queue\.depth"),
+        ("zzz < 5", r"no metric; the nearest are \w+"),
         ("", "is no threshold; write for example"),
         ("e2e", "is no threshold"),
         ("e2e = 2s", "is no threshold"),
@@ -218,7 +191,6 @@ def test_an_unknown_metric_is_refused_with_the_nearest_names(text: str, nearest:
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_sentence(text: str, problem: str) -> None:
-    """It says what is wrong and what to write instead."""
     with pytest.raises(ValueError, match=problem) as refusal:
         parse_threshold(text)
     assert "\n" not in str(refusal.value)
@@ -227,16 +199,11 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(text: str, problem: str)
 @pytest.mark.parametrize(
     ("operator", "kept"),
     [
-        ("<", [True, False, False]),
-        ("<=", [True, True, False]),
-        (">", [False, False, True]),
-        (">=", [False, True, True]),
-        ("==", [False, True, False]),
-        ("!=", [True, False, True]),
+        ("<", [True, False, False]), ("<=", [True, True, False]), (">", [False, False, True]),
+        (">=", [False, True, True]), ("==", [False, True, False]), ("!=", [True, False, True]),
     ],
-)
+)  # fmt: skip
 def test_a_bound_is_kept_below_at_and_above(operator: str, kept: list[bool]) -> None:
-    """Each operator is what it says, also at the bound itself."""
     threshold = parse_threshold(f"ledger.late {operator} 5")
     results = [threshold.evaluate(Source({("ledger.late", None): value})) for value in (4.0, 5.0, 6.0)]
     assert [result.met for result in results] == kept
@@ -244,7 +211,6 @@ def test_a_bound_is_kept_below_at_and_above(operator: str, kept: list[bool]) -> 
 
 
 def test_the_aggregate_that_was_asked_for_is_the_one_that_is_judged() -> None:
-    """And the result tells the threshold, the value and its unit."""
     source = Source({("e2e", "p50"): 1.0, ("e2e", "p99"): 3.0, ("e2e", "rate"): 12.0})
     assert parse_threshold("e2e:p50 < 2s").evaluate(source).met
     result = parse_threshold("e2e < 2s").evaluate(source)
@@ -254,47 +220,31 @@ def test_the_aggregate_that_was_asked_for_is_the_one_that_is_judged() -> None:
     assert parse_threshold("ledger.ok > 9").evaluate(source).unit == ""
 
 
-@pytest.mark.parametrize("text", ["e2e < 2s", "e2e > 0s", "goodput != 0", "e2e:max != 1s for 1s"])
-def test_a_threshold_on_nothing_is_not_kept(text: str) -> None:
-    """What was never measured has no value, whatever the condition."""
-    result = parse_threshold(text).evaluate(Source())
-    assert (result.met, result.value) == (False, None)
-
-
-def test_what_is_no_number_keeps_no_threshold() -> None:
-    """Not even one that asks for another value."""
-    assert not parse_threshold("goodput != 0").evaluate(Source({("goodput", None): float("nan")})).met
-
-
-def test_a_count_that_the_ledger_does_not_have_is_nought() -> None:
+def test_a_threshold_on_nothing_is_not_kept_unless_it_is_a_count_of_the_ledger() -> None:
     """None is missing where nothing was accepted."""
+    for text in ("e2e < 2s", "e2e > 0s", "goodput != 0", "e2e:max != 1s for 1s"):
+        result = parse_threshold(text).evaluate(Source())
+        assert (result.met, result.value) == (False, None)
+    assert not parse_threshold("goodput != 0").evaluate(Source({("goodput", None): float("nan")})).met
     result = parse_threshold("ledger.missing == 0").evaluate(Source())
     assert (result.met, result.value) == (True, 0.0)
 
 
-def test_with_for_a_violation_must_last() -> None:
-    """Nine seconds are borne, ten are not; the worst of them is told."""
+def test_with_for_a_violation_must_last_without_a_break() -> None:
+    """Nine seconds pass, ten do not; the value is the worst of the longest stretch."""
     text = "e2e < 2s for 10s"
     assert follow(text, [1.0, *[3.0] * 9, 1.0]) == (True, 3.0)
     assert follow(text, [1.0, *[3.0] * 8, 4.0, 3.0, 1.0]) == (False, 4.0)
     assert follow(text, [1.0, 1.5]) == (True, 1.5)
-
-
-def test_with_for_a_break_begins_anew() -> None:
-    """Two stretches of six seconds are no stretch of ten, and the longest is the one that is told."""
-    assert follow("e2e < 2s for 10s", [*[3.0] * 6, 1.0, *[3.0] * 6]) == (True, 3.0)
+    assert follow(text, [*[3.0] * 6, 1.0, *[3.0] * 6]) == (True, 3.0)
     assert follow("e2e < 2s for 3s", [9.0, 9.0, 1.0, 3.0, 4.0, 3.0]) == (False, 4.0)
     assert follow("e2e < 2s for 3s", [3.0, 4.0, 3.0, 1.0, 9.0, 9.0]) == (False, 4.0)
-
-
-def test_with_for_a_slice_without_a_value_breaks_nothing_off() -> None:
-    """A slow trickle of answers is judged too; silence alone is no violation."""
+    # A slice without a value is no break: a slow trickle is judged too; silence alone is no violation.
     assert follow("e2e < 2s for 5s", [3.0, None, 3.0, None, 3.0]) == (False, 3.0)
     assert follow("e2e < 2s for 5s", [None, None, 3.0, None, None, None]) == (True, 3.0)
 
 
 def test_with_for_wide_slices_count_as_long_as_they_are() -> None:
-    """Three slices of 0.1 s are 0.3 s, two of 4 s are 8 s."""
     for calm in range(20):
         # Whose beginning and end differ by a little less than 0.3, now and then.
         assert follow("e2e < 2s for 300ms", [*[1.0] * calm, *[3.0] * 3], 0.1)[0] is False
@@ -305,47 +255,27 @@ def test_with_for_wide_slices_count_as_long_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("operator", "values", "worst"),
     [
-        ("<", [4.0, 6.0, 7.0], 7.0),
-        ("<=", [4.0, 6.0, 7.0], 7.0),
-        (">", [9.0, 2.0, 3.0], 2.0),
-        (">=", [9.0, 2.0, 3.0], 2.0),
-        ("==", [5.0, 4.0, 8.0], 8.0),
-        ("!=", [9.0, 5.0, 5.0], 5.0),
+        ("<", [4.0, 6.0, 7.0], 7.0), ("<=", [4.0, 6.0, 7.0], 7.0), (">", [9.0, 2.0, 3.0], 2.0),
+        (">=", [9.0, 2.0, 3.0], 2.0), ("==", [5.0, 4.0, 8.0], 8.0), ("!=", [9.0, 5.0, 5.0], 5.0),
         ("!=", [9.0, 6.0, 1.0], 6.0),
     ],
-)
-def test_the_worst_slice_is_the_farthest_on_the_wrong_side(
-    operator: str, values: list[float], worst: float
-) -> None:
-    """Or, where none was wrong, the one nearest to it."""
+)  # fmt: skip
+def test_the_worst_slice_is_the_farthest_off(operator: str, values: list[float], worst: float) -> None:
     assert follow(f"queue.depth {operator} 5 for 1s", values)[1] == worst
 
 
 def test_stretches_are_as_long_as_they_can_be() -> None:
-    """An alert needs the last one: whether it goes on, and since when."""
     series = [(0.0, 1.0), (1.0, 5.0), (2.0, 6.0), (3.0, 1.0), (4.0, 7.0)]
     found = find_stretches(series, lambda value: value > 4, 1.0)
     assert found == (Stretch(1.0, 3.0, (5.0, 6.0)), Stretch(4.0, 5.0, (7.0,)))
     assert [stretch.seconds for stretch in found] == [2.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("text", "each"),
-    [
-        ("e2e < 2s", True),
-        ("e2e:p90 <= 2s", True),
-        ("accept:p999 < 2s", True),
-        ("accept:max < 2s", True),
-        ("e2e:p50 < 2s", False),
-        ("e2e:mean < 2s", False),
-        ("e2e > 2s", False),
-        ("e2e == 2s", False),
-        ("e2e:rate < 2/s", False),
-        ("queue.depth < 2", False),
-        ("cpu_per_request < 2ms", False),
-        ("goodput <= 98%", False),
-    ],
-)
-def test_upper_bounds_of_a_latencys_tail_limit_each_request(text: str, each: bool) -> None:
+def test_upper_bounds_of_a_latencys_tail_limit_each_request() -> None:
     """The middle may be passed by half of them."""
-    assert parse_threshold(text).limits_each is each
+    for text in ("e2e < 2s", "e2e:p90 <= 2s", "accept:p999 < 2s", "accept:max < 2s"):
+        assert parse_threshold(text).limits_each
+    for text in ("e2e:p50 < 2s", "e2e:mean < 2s", "e2e > 2s", "e2e == 2s", "e2e:rate < 2/s"):
+        assert not parse_threshold(text).limits_each
+    for text in ("queue.depth < 2", "cpu_per_request < 2ms", "goodput <= 98%"):
+        assert not parse_threshold(text).limits_each

@@ -16,14 +16,9 @@ GOOD = GeneratorFigures(
 )
 
 
-def test_a_generator_that_kept_up_makes_a_valid_run() -> None:
-    """Without a word."""
+def test_a_generator_that_kept_up_makes_a_valid_run_even_at_every_limit() -> None:
     verdict = judge_validity(GOOD)
     assert (verdict.valid, verdict.reasons) == (True, ())
-
-
-def test_at_its_limits_a_run_is_valid() -> None:
-    """All of them at once; what was not measured is not held against it."""
     limits = GeneratorFigures(
         offered_per_second=100.0, achieved_per_second=98.0, lateness_p50=0.010, lateness_p99=0.050
     )
@@ -43,7 +38,6 @@ def test_at_its_limits_a_run_is_valid() -> None:
     ],
 )
 def test_each_shortcoming_has_a_sentence(broken: GeneratorFigures, figures: tuple[str, ...]) -> None:
-    """It names the figure and its limit, and what to do."""
     verdict = judge_validity(broken)
     assert not verdict.valid
     (reason,) = verdict.reasons
@@ -52,20 +46,14 @@ def test_each_shortcoming_has_a_sentence(broken: GeneratorFigures, figures: tupl
     assert reason.endswith(".")
 
 
-@pytest.mark.parametrize(("skipped", "words"), [(1, "1 send was skipped"), (7, "7 sends were skipped")])
-def test_a_skipped_send_is_never_forgiven(skipped: int, words: str) -> None:
-    """What a guard held back was a request of the user's."""
-    (reason,) = judge_validity(replace(GOOD, skipped=skipped)).reasons
-    assert reason.startswith(words)
+def test_a_skipped_send_is_never_forgiven() -> None:
+    for skipped, words in ((1, "1 send was skipped"), (7, "7 sends were skipped")):
+        (reason,) = judge_validity(replace(GOOD, skipped=skipped)).reasons
+        assert reason.startswith(words)
 
 
-def test_a_slow_service_allows_more_lateness() -> None:
-    """A tenth of what its median request takes."""
+def test_a_slow_service_allows_more_lateness_and_one_that_rejects_a_slower_rate() -> None:
     assert judge_validity(replace(GOOD, lateness_p99=0.299, e2e_p50=3.0)).valid
-
-
-def test_a_service_that_rejects_may_slow_the_sending_down() -> None:
-    """As far as its rejections go, and no further."""
     slowed = replace(GOOD, achieved_per_second=120.0)
     assert judge_validity(replace(slowed, rejected_per_second=76.0)).valid
     assert not judge_validity(replace(slowed, rejected_per_second=75.0)).valid
@@ -73,20 +61,14 @@ def test_a_service_that_rejects_may_slow_the_sending_down() -> None:
 
 @pytest.mark.parametrize("missing", ["lateness_p50", "lateness_p99"])
 def test_a_run_that_sent_nothing_is_not_valid(missing: str) -> None:
-    """It measured nothing."""
     verdict = judge_validity(replace(GOOD, **{missing: None}))
     assert not verdict.valid
     assert "Nothing was sent" in verdict.reasons[0]
 
 
-def test_all_shortcomings_are_told() -> None:
-    """One remedy may not mend the next."""
+def test_all_shortcomings_are_reported() -> None:
+    """Fixing one may not fix the next."""
     worst = GeneratorFigures(
-        offered_per_second=100.0,
-        achieved_per_second=50.0,
-        lateness_p50=1.0,
-        lateness_p99=2.0,
-        skipped=3,
-        busiest_cpu_share=1.0,
+        100.0, 50.0, lateness_p50=1.0, lateness_p99=2.0, skipped=3, busiest_cpu_share=1.0
     )
     assert len(judge_validity(worst).reasons) == 5
