@@ -1,12 +1,14 @@
-"""Records as they come from a topic."""
+"""Records as read from a topic, and llmctl run in this process."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from llmctl.__main__ import main
 from llmctl.client.callbacks import CallbackRecord
 from service.contracts.codec import open_envelope, seal
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
@@ -22,7 +24,7 @@ CORRELATION = UUID(int=7)
 def make_record(
     *, fails: bool = False, model: str = "gpt-4o-mini", raw: bytes | None = None
 ) -> CallbackRecord:
-    """A record as it comes from a topic, 1.5 s after acceptance."""
+    """A record of request q-1 as read from a topic, written 1.5 s after acceptance."""
     error = ErrorDetail(
         error_code=LLMErrorCode.PROVIDER_TIMEOUT,
         message="too slow",
@@ -70,20 +72,38 @@ def make_record(
 
 
 @pytest.fixture
-def record_of() -> Callable[..., CallbackRecord]:
-    """Makes a record of request q-1: a success unless told otherwise."""
-    return make_record
+def callback() -> CallbackRecord:
+    return make_record()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def callback() -> CallbackRecord:
-    """The success of request q-1."""
-    return make_record()
+def run_llmctl(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs llmctl in this process."""
+
+    def run(*words: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return run
 
 
 @pytest.fixture(autouse=True)
 def config_file(clean_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty file of contexts instead of the developer's own; a test writes into it what it needs."""
+    """An empty file of contexts instead of the developer's own."""
     path = tmp_path / "llmctl.toml"
     path.touch(mode=0o600)
     monkeypatch.setenv("LLMCTL_CONFIG", str(path))

@@ -1,4 +1,4 @@
-"""Requests are read from a file line by line, and options say what a line does not."""
+"""Requests are read from a file line by line, and options fill in what a line omits."""
 
 import json
 from io import BytesIO
@@ -11,7 +11,6 @@ BODY = {"user_prompt": "p", "essay_a": "a", "essay_b": "b"}
 
 
 def test_options_complete_a_line() -> None:
-    """Topic, overrides, priority and metadata come from the options where the line has none."""
     defaults = Defaults("t", "openai", "gpt-4o", 3, 60.0, {"k": "v"})
     assert defaults.complete(BODY) == BODY | {
         "callback_topic": "t",
@@ -23,7 +22,6 @@ def test_options_complete_a_line() -> None:
 
 
 def test_a_line_decides_for_itself() -> None:
-    """What a line says stays as it is, key by key."""
     own = {
         "callback_topic": "mine",
         "priority": 0,
@@ -38,13 +36,11 @@ def test_a_line_decides_for_itself() -> None:
 
 
 def test_without_options_a_line_goes_as_it_is() -> None:
-    """Even what the service will refuse is not touched."""
     strange = {"metadata": 7, "unknown": [None]}
     assert Defaults().complete(strange) == strange
 
 
 def test_lines_keep_their_numbers() -> None:
-    """Empty lines count, so that a number is the editor's; what is no object says so."""
     raw = b'\n{"callback_topic": "x"}\n  \nnot json\n[1]\n' + b"[" * 200_000 + b"\n\xff\n"
     lines = list(read_lines(BytesIO(raw), Defaults()))
     assert [line.number for line in lines] == [2, 4, 5, 6, 7]
@@ -53,7 +49,6 @@ def test_lines_keep_their_numbers() -> None:
 
 
 def test_dry_run_objections_name_the_field() -> None:
-    """The contract's first objection is said with its place."""
     good = BODY | {"callback_topic": "t"}
     (line,) = read_lines(BytesIO(json.dumps(good).encode()), Defaults())
     request = line.read_request()
@@ -68,7 +63,7 @@ BATCH, OTHER_BATCH = UUID(int=1), UUID(int=2)
 
 
 def test_a_line_has_one_key_in_all_runs_of_its_batch() -> None:
-    """Whatever it says: a changed text under an old key is a conflict, not a second request."""
+    """A changed text under an old key is a conflict, not a second request."""
     line = Line(7, BODY)
     assert line.key_in(BATCH) == Line(7, BODY | {"essay_a": "other"}).key_in(BATCH)
     keys = {
@@ -81,7 +76,6 @@ def test_a_line_has_one_key_in_all_runs_of_its_batch() -> None:
 
 
 def test_a_digest_tells_what_is_said_and_not_how() -> None:
-    """The order of fields makes no difference; any value does, also one that no UTF-8 can carry."""
     line = Line(1, {"a": 1, "b": "ä"})
     assert line.digest() == Line(2, {"b": "ä", "a": 1}).digest()
     assert line.digest() != Line(1, {"a": 1, "b": "a"}).digest()

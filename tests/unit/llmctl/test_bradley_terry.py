@@ -1,4 +1,4 @@
-"""The strengths are those that the formulas say, their errors are honest, and the next pairs tell most."""
+"""Strengths match the formulas, standard errors are honest, and the next pairs gain most."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ TRUE_STRENGTHS = np.linspace(-1.5, 1.5, 7)
 
 
 def draw(strengths: np.ndarray, rounds: int, seed: int) -> Wins:
-    """So many rounds of every pair, each won with the probability that the strengths say."""
+    """Draws so many rounds of every pair, each won with the probability that the strengths imply."""
     rng = np.random.default_rng(seed)
     wins: Counter[tuple[str, str]] = Counter()
     for first in range(len(strengths)):
@@ -34,12 +34,11 @@ def draw(strengths: np.ndarray, rounds: int, seed: int) -> Wins:
 
 
 def strengths_of(ranking: Ranking) -> dict[str, float]:
-    """The strength of each text."""
     return {each.text: each.strength for each in ranking.texts}
 
 
 def inform(wins: Wins, found: Fit) -> np.ndarray:
-    """The information matrix, written down comparison by comparison."""
+    """The information matrix, summed comparison by comparison."""
     matrix = np.eye(len(wins.texts)) * PRECISION
     for winner, loser, count in zip(wins.winners, wins.losers, wins.counts, strict=True):
         direction = np.zeros(len(wins.texts))
@@ -70,14 +69,12 @@ def test_two_texts_are_as_the_closed_form_says(won: int, lost: int) -> None:
 
 
 def test_many_comparisons_leave_the_prior_nothing_to_say() -> None:
-    """The difference is the logarithm of the odds, with the error that a textbook gives it."""
     first, second = rank(count_wins({("a", "b"): 7000, ("b", "a"): 3000})).texts
     assert first.strength - second.strength == pytest.approx(math.log(7 / 3), rel=1e-3)
     assert 2 * first.standard_error == pytest.approx(math.sqrt(1 / 7000 + 1 / 3000), rel=1e-3)
 
 
 def test_known_strengths_are_found_again() -> None:
-    """What was drawn from strengths leads back to them, as near as the errors say."""
     ranking = rank(draw(TRUE_STRENGTHS, 400, seed=1))
     assert [each.text for each in ranking.texts] == [f"t{place:02}" for place in range(6, -1, -1)]
     for each in ranking.texts:
@@ -86,7 +83,7 @@ def test_known_strengths_are_found_again() -> None:
 
 
 def test_another_implementation_finds_the_same() -> None:
-    """choix minimizes the same sum over single comparisons with SciPy, without a line of ours."""
+    """choix minimizes the same sum over single comparisons with SciPy, without our code."""
     wins = draw(TRUE_STRENGTHS, 3, seed=2)
     single = [
         (int(winner), int(loser))
@@ -98,7 +95,6 @@ def test_another_implementation_finds_the_same() -> None:
 
 
 def test_standard_errors_are_what_repeating_it_shows() -> None:
-    """Strengths scatter as their errors say, and the intervals hold the truth 95 times in 100."""
     truth = np.array([-1.0, -0.2, 0.3, 0.9])
     fits = [fit(draw(truth, 40, seed)) for seed in range(400)]
     scatter = np.std([each.strengths for each in fits], axis=0)
@@ -109,7 +105,7 @@ def test_standard_errors_are_what_repeating_it_shows() -> None:
 
 
 def test_standard_errors_are_of_the_pseudo_inverse() -> None:
-    """They are those under the condition that the strengths sum to zero."""
+    """They hold under the condition that the strengths sum to zero."""
     wins = draw(TRUE_STRENGTHS, 2, seed=3)
     found = fit(wins)
     size = len(wins.texts)
@@ -119,7 +115,6 @@ def test_standard_errors_are_of_the_pseudo_inverse() -> None:
 
 
 def test_the_undefeated_and_the_winless_stay_finite() -> None:
-    """A chain of wins has a sensible order, of which it is said that the prior holds it together."""
     ranking = rank(count_wins({("a", "b"): 5, ("b", "c"): 5}))
     assert [each.text for each in ranking.texts] == ["a", "b", "c"]
     assert all(abs(each.strength) < 3 * PRIOR_SD for each in ranking.texts)
@@ -128,7 +123,6 @@ def test_the_undefeated_and_the_winless_stay_finite() -> None:
 
 
 def test_groups_that_never_met_do_not_touch_each_other() -> None:
-    """Each sums to zero, has ranks of its own, and is what it would be alone; the larger one is the first."""
     larger = {("a", "b"): 2, ("b", "c"): 1, ("c", "a"): 1}
     both = rank(count_wins(larger | {("A", "B"): 3}))
     assert [(each.group, each.rank, each.text) for each in both.texts if each.group == 2] == [
@@ -145,7 +139,6 @@ def test_groups_that_never_met_do_not_touch_each_other() -> None:
 
 
 def test_the_gain_of_a_pair_is_that_of_the_determinant() -> None:
-    """The first pair is the best of all, and the second is the best once the first has been asked."""
     wins = draw(TRUE_STRENGTHS[:5], 2, seed=4)
     found = fit(wins)
     before = inform(wins, found)
@@ -163,7 +156,6 @@ def test_the_gain_of_a_pair_is_that_of_the_determinant() -> None:
 
 
 def add_answer(found: Fit, information: np.ndarray, first: int, second: int) -> np.ndarray:
-    """The information after one more answer on two texts."""
     direction = np.zeros(len(information))
     direction[first], direction[second] = 1, -1
     chance = found.chance(first, second)
@@ -172,13 +164,12 @@ def add_answer(found: Fit, information: np.ndarray, first: int, second: int) -> 
 
 
 def measure_gain(found: Fit, information: np.ndarray, first: int, second: int) -> float:
-    """Half of what the logarithm of the determinant grows by."""
+    """Half the growth of the logarithm of the determinant."""
     grown = add_answer(found, information, first, second)
     return float((np.linalg.slogdet(grown)[1] - np.linalg.slogdet(information)[1]) / 2)
 
 
 def test_next_pairs_stay_within_groups_unless_told_otherwise() -> None:
-    """Each pair comes once, whatever number is asked for; joining groups is the most telling of all."""
     wins = count_wins({("a", "b"): 3, ("x", "y"): 1, ("y", "z"): 2})
     within = rank(wins, 50).next_pairs
     assert {(each.first, each.second) for each in within} == {("a", "b"), ("x", "y"), ("x", "z"), ("y", "z")}
@@ -195,7 +186,7 @@ def test_next_pairs_stay_within_groups_unless_told_otherwise() -> None:
 
 
 def test_reliability_is_the_share_that_is_no_error() -> None:
-    """(s² - mean SE²) / s², and 0 where the errors exceed all that is seen."""
+    """(s² - mean SE²) / s², and 0 if the errors exceed the spread."""
     strengths = np.array([-1.0, 0.0, 1.0])  # s² = 1
     assert measure_reliability(strengths, np.array([0.5, 0.5, 0.5])) == pytest.approx(0.75)
     assert measure_reliability(strengths, np.array([2.0, 2.0, 2.0])) == 0
@@ -203,7 +194,6 @@ def test_reliability_is_the_share_that_is_no_error() -> None:
 
 
 def test_too_many_texts_are_refused_before_anything_is_computed() -> None:
-    """What would take the memory of the machine is said to be too much."""
     wins = count_wins({(f"t{n}", f"t{n + 1}"): 1 for n in range(MAX_TEXTS)})
     with pytest.raises(ValueError, match=f"{MAX_TEXTS + 1} texts are more than the {MAX_TEXTS}"):
         fit(wins)
@@ -216,7 +206,6 @@ answers = st.lists(st.tuples(names, names, st.integers(1, 10**6)), min_size=1, m
 
 
 def sum_up(drawn: Iterable[tuple[str, str, int]]) -> Counter[tuple[str, str]]:
-    """The wins of a list."""
     wins: Counter[tuple[str, str]] = Counter()
     for winner, loser, count in drawn:
         wins[winner, loser] += count
@@ -226,7 +215,6 @@ def sum_up(drawn: Iterable[tuple[str, str, int]]) -> Counter[tuple[str, str]]:
 @settings(deadline=None, max_examples=50)
 @given(drawn=answers)
 def test_turning_every_answer_turns_the_order(drawn: list[tuple[str, str, int]]) -> None:
-    """Whatever was answered is fitted, and the other way round it is the same with the other sign."""
     there = rank(count_wins(sum_up(drawn)))
     back = rank(count_wins(sum_up((loser, winner, count) for winner, loser, count in drawn)))
     errors = {each.text: each.standard_error for each in there.texts}

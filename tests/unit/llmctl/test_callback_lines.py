@@ -1,7 +1,6 @@
-"""A callback is read from a file as it was from the topic, whichever command printed it."""
+"""A callback is read from a file as from the topic, whichever command printed it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -12,12 +11,10 @@ from llmctl.client.callbacks import CallbackRecord
 from llmctl.filters import parse_filter
 from llmctl.jobs.callback_lines import CallbackLine, read_callback_lines
 from llmctl.jobs.views import describe_record
-
-RecordOf = Callable[..., CallbackRecord]
+from tests.unit.llmctl.conftest import make_record
 
 
 def read(*lines: bytes | str | dict[str, Any]) -> list[CallbackLine]:
-    """What is read from these lines."""
     raw = [json.dumps(each).encode() if isinstance(each, dict) else each for each in lines]
     return list(read_callback_lines(BytesIO(b"\n".join(_encode(each) for each in raw))))
 
@@ -40,9 +37,8 @@ def describe_submission(record: CallbackRecord) -> dict[str, Any]:
     }
 
 
-def test_a_line_of_tail_callbacks_is_the_record_that_it_was(record_of: RecordOf) -> None:
-    """Envelope, topic, time and run are those of the topic, and filters say the same of it."""
-    record = record_of()
+def test_a_line_of_tail_callbacks_is_the_record_that_it_was() -> None:
+    record = make_record()
     (line,) = read(describe_record(record))
     assert line.record.envelope == record.envelope
     assert line.record.run_id == record.run_id == "r-1"
@@ -53,9 +49,8 @@ def test_a_line_of_tail_callbacks_is_the_record_that_it_was(record_of: RecordOf)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_same_callback_is_one_event_whoever_printed_it(record_of: RecordOf, *, fails: bool) -> None:
-    """The answer without its envelope and the envelope alone have the identity of the event on the topic."""
-    record = record_of(fails=fails)
+def test_the_same_callback_is_one_event_whoever_printed_it(*, fails: bool) -> None:
+    record = make_record(fails=fails)
     assert record.envelope is not None
     lines = read(describe_submission(record), record.value or b"", describe_record(record))
     assert [each.number for each in lines] == [1, 2, 3]
@@ -65,9 +60,8 @@ def test_the_same_callback_is_one_event_whoever_printed_it(record_of: RecordOf, 
         assert each.record.envelope.data == record.envelope.data
 
 
-def test_what_a_line_does_not_tell_is_not_made_up(record_of: RecordOf) -> None:
-    """Where Kafka's time is not printed, neither an end-to-end time nor a topic matches any filter."""
-    (line,) = read(describe_submission(record_of()))
+def test_what_a_line_does_not_tell_is_not_made_up() -> None:
+    (line,) = read(describe_submission(make_record()))
     view = line.view()
     assert (view.numbers["e2e"], view.texts["topic"]) == (None, None)
     assert not parse_filter("e2e>0s").matches(view)
@@ -93,22 +87,19 @@ def test_what_a_line_does_not_tell_is_not_made_up(record_of: RecordOf) -> None:
     ],
 )
 def test_what_is_no_callback_says_why(line: bytes | str, problem: str) -> None:
-    """It is told by its number, and the reading goes on."""
     first, second = read("", line, "{}")
     assert (first.number, second.number) == (2, 3)
     assert first.record.envelope is None
     assert (first.record.problem or "").startswith(problem)
 
 
-def test_the_sum_of_a_swap_check_is_about_the_others(record_of: RecordOf) -> None:
-    """`submit --swap-check` ends with the rate of flips; it is no line that somebody has to explain."""
-    lines = read(describe_submission(record_of()), {"swap_check": [{"pairs": 1}], "pairs_left_out": 0})
+def test_the_sum_of_a_swap_check_is_about_the_others() -> None:
+    lines = read(describe_submission(make_record()), {"swap_check": [{"pairs": 1}], "pairs_left_out": 0})
     assert [each.number for each in lines] == [1]
 
 
-def test_a_time_that_is_none_is_left_out(record_of: RecordOf) -> None:
-    """A line that somebody edited is still a callback."""
-    (line,) = read(describe_record(record_of()) | {"timestamp": "yesterday", "headers": None})
+def test_a_time_that_is_none_is_left_out() -> None:
+    (line,) = read(describe_record(make_record()) | {"timestamp": "yesterday", "headers": None})
     assert line.record.envelope is not None
     assert not line.is_timed
     assert replace(line, is_timed=True).view().numbers["e2e"] is not None

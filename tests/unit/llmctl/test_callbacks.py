@@ -1,4 +1,4 @@
-"""What stands on a topic is read to the end that it has when the reading begins."""
+"""A topic is read up to the end that it has when reading begins."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,8 +15,6 @@ FIRST, SECOND = TopicPartition("t", 0), TopicPartition("t", 1)
 
 @dataclass(frozen=True)
 class Record:
-    """A record as the consumer gives it."""
-
     topic: str
     partition: int
     offset: int
@@ -28,26 +26,21 @@ class Record:
 
 @dataclass
 class Consumer:
-    """Gives what it was told to give, and remembers up to where it has been read."""
-
     ends: dict[TopicPartition, int]
     batches: list[dict[TopicPartition, list[int]]]
     positions: dict[TopicPartition, int] = field(default_factory=lambda: {FIRST: 0, SECOND: 0})
 
     def assignment(self) -> Iterable[TopicPartition]:
-        """Its partitions."""
         return frozenset(self.ends)
 
     async def end_offsets(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where they end now."""
         return {place: self.ends[place] for place in places}
 
     async def position(self, place: TopicPartition) -> int:
-        """The next offset to read."""
         return self.positions[place]
 
     async def getmany(self, **_: int) -> dict[TopicPartition, list[Record]]:
-        """The next batch; what is left out of it moves the position all the same."""
+        """Returns the next batch; offsets missing from it still move the position."""
         batch = self.batches.pop(0) if self.batches else {}
         for place, offsets in batch.items():
             self.positions[place] = max(offsets) + 1
@@ -58,13 +51,11 @@ class Consumer:
 
 
 async def read_all(consumer: Consumer) -> list[tuple[int, int]]:
-    """Partition and offset of everything that is read."""
     stream = CallbackStream(consumer, "broker:1", 0)
     return [(each.partition, each.offset) async for batch in stream.read_standing() for each in batch]
 
 
 async def test_reading_ends_where_the_topic_ended() -> None:
-    """What comes meanwhile is left out, an empty answer is no end, gaps in the offsets are passed over."""
     consumer = Consumer(
         {FIRST: 4, SECOND: 2}, [{FIRST: [0, 1]}, {}, {FIRST: [3, 4, 5]}, {SECOND: [1]}, {SECOND: [2]}]
     )
@@ -73,7 +64,6 @@ async def test_reading_ends_where_the_topic_ended() -> None:
 
 
 async def test_an_empty_topic_is_read_at_once() -> None:
-    """Nothing is asked for where there is nothing."""
     consumer = Consumer({FIRST: 0, SECOND: 0}, [{FIRST: [0]}])
     assert await read_all(consumer) == []
     assert len(consumer.batches) == 1
@@ -82,7 +72,6 @@ async def test_an_empty_topic_is_read_at_once() -> None:
 async def test_a_broker_that_falls_silent_is_not_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the end is not reached, what was read is not passed off as everything."""
     monkeypatch.setattr(callbacks, "REQUEST_LIMIT_SECONDS", 0.0)
     with pytest.raises(Unreachable, match="No Kafka broker answers at broker:1"):
         await read_all(Consumer({FIRST: 4, SECOND: 0}, [{FIRST: [0, 1]}]))

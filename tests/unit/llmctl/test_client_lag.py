@@ -1,4 +1,4 @@
-"""How lag is measured, and what is said about groups that cannot be read."""
+"""Lag of consumer groups, and what is reported of groups that cannot be read."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -38,12 +38,10 @@ TOPIC = TopicEnds("t", (PartitionEnds(0, 5, 10), PartitionEnds(1, 2, 4)))
 
 
 def assign(*topics: str) -> bytes:
-    """An assignment as consumers write it."""
     return ConsumerProtocolMemberAssignment(0, [(topic, [0]) for topic in topics], b"").encode()
 
 
 def describe(group: str, *assignments: bytes, state: str = "Stable", error: int = 0) -> tuple[Any, ...]:
-    """One group of a DescribeGroups answer."""
     members = [(f"m-{place}", "c", "/h", b"", each) for place, each in enumerate(assignments)]
     return (error, group, state, "consumer", "range", members, 0)
 
@@ -55,25 +53,21 @@ class StubConsumer:
         self.knows_all = False
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
-        """What was learnt so far."""
         return {0, 1} if self.knows_all else None
 
     def unsubscribe(self) -> None:
-        """Asks for all topics."""
         self.knows_all = True
 
     async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Zeros."""
         assert self.knows_all, "asked for by name, the topic would be created"
         return dict.fromkeys(places, 0)
 
     async def end_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Tens."""
         return dict.fromkeys(places, 10)
 
 
 class StubAdmin:
-    """Two brokers; each coordinates what the test gives it, and answers for nothing else."""
+    """Each broker coordinates the groups given for it, and answers for no others."""
 
     def __init__(self, *homes: Mapping[str, int | KafkaError | None]) -> None:
         self.homes = homes
@@ -84,15 +78,12 @@ class StubAdmin:
         self.described: list[tuple[int, list[str]]] = []
 
     async def describe_topics(self) -> list[dict[str, Any]]:
-        """The watched topic and another."""
         return [{"topic": name, "partitions": [{"partition": 1}, {"partition": 0}]} for name in ("u", "t")]
 
     async def describe_cluster(self) -> dict[str, Any]:
-        """The brokers' numbers."""
         return {"brokers": [{"node_id": number} for number in range(len(self.homes))]}
 
     async def list_consumer_groups(self, brokers: list[int]) -> list[tuple[str, str]]:
-        """The groups of one broker."""
         if self.refuses is not None:
             raise self.refuses
         return [(group, self.protocol) for broker in brokers for group in self.homes[broker]]
@@ -100,7 +91,7 @@ class StubAdmin:
     async def list_consumer_group_offsets(
         self, group: str, broker: int, places: list[TopicPartition]
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """As the real client: an error about the whole group is lost, and no offsets are left."""
+        """Like the real client, it loses an error about the whole group and returns no offsets."""
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         await asyncio.sleep(0)
@@ -115,19 +106,17 @@ class StubAdmin:
     async def describe_consumer_groups(
         self, groups: list[str], broker: int
     ) -> list[DescribeGroupsResponse_v3]:
-        """Each group has one member, on the watched topic where its name says so."""
+        """Each group has one member, on the watched topic if its name says `member`."""
         self.described.append((broker, groups))
         told = [describe(group, assign("t" if "member" in group else "u")) for group in groups]
         return [DescribeGroupsResponse_v3(0, told)]
 
 
 def read_with(admin: StubAdmin) -> Any:
-    """A reader of topic `t` over these stubs."""
     return TopicsReader(StubConsumer(), admin, "k:1", ["t"])  # type: ignore[arg-type]
 
 
 def test_topics_and_partitions_are_in_order() -> None:
-    """However the offsets arrive, topics are in the order of their names, partitions of their numbers."""
     places = [TopicPartition("u", 0), TopicPartition("t", 10), TopicPartition("t", 2)]
     topics = make_topics(dict.fromkeys(places, 1), {place: place.partition + 1 for place in places})
     assert topics == (
@@ -137,7 +126,6 @@ def test_topics_and_partitions_are_in_order() -> None:
 
 
 def test_records_are_what_retention_left() -> None:
-    """What stands there and what was ever written are two figures."""
     assert (TOPIC.records, TOPIC.end_total) == (7, 14)
 
 
@@ -147,7 +135,6 @@ def test_records_are_what_retention_left() -> None:
     ids=["all read", "both behind", "one without a commit", "the other", "a commit newer than the end"],
 )
 def test_lag_is_what_is_between_commit_and_end(committed: dict[TopicPartition, int], lag: int) -> None:
-    """A partition without a commit counts from its beginning, and no partition counts less than nothing."""
     (found,) = measure_lag([TOPIC], {"g": committed}, {"g": GroupFacts("Stable", 3)})
     assert (found.group, found.topic, found.state, found.members) == ("g", "t", "Stable", 3)
     assert found.lag == lag
@@ -158,7 +145,6 @@ def test_lag_is_what_is_between_commit_and_end(committed: dict[TopicPartition, i
     st.dictionaries(st.text("ab", min_size=1), st.dictionaries(st.sampled_from([T0, T1]), st.integers(0, 12)))
 )
 def test_groups_come_by_lag(committed: dict[str, dict[TopicPartition, int]]) -> None:
-    """The furthest behind comes first, and who has committed nothing is not there."""
     found = measure_lag([TOPIC], committed, {})
     lags = [each.lag for each in found if each.lag is not None]
     assert lags == sorted(lags, reverse=True)
@@ -166,14 +152,12 @@ def test_groups_come_by_lag(committed: dict[str, dict[TopicPartition, int]]) -> 
 
 
 def test_who_listens_without_a_commit_has_no_lag_yet() -> None:
-    """A group with members on the topic is there, its lag is not known, and it comes last."""
     facts = {"new": GroupFacts("Stable", 1, frozenset({"t"})), "far": GroupFacts("Stable", 1, frozenset("u"))}
     found = measure_lag([TOPIC], {"new": {}, "far": {}, "old": {T0: 10, T1: 4}}, facts)
     assert [(each.group, each.lag, each.members) for each in found] == [("old", 0, None), ("new", None, 1)]
 
 
 def test_a_commit_counts_on_its_own_topic_only() -> None:
-    """A group on two topics is told once for each, and offsets do not mix."""
     other = TopicEnds("u", (PartitionEnds(0, 0, 3),))
     found = measure_lag([TOPIC, other], {"g": {T0: 9, T1: 4, TopicPartition("u", 0): 0}}, {})
     assert [(each.topic, each.lag, each.committed) for each in found] == [
@@ -199,13 +183,11 @@ def test_a_commit_counts_on_its_own_topic_only() -> None:
     ids=["stable", "rebalancing", "written by a stranger", "null", "empty", "newer protocol", "error"],
 )
 def test_facts_are_read_from_the_brokers_answer(group: tuple[Any, ...], expected: GroupFacts) -> None:
-    """State, members and topics are told where the broker tells them, and left open where it does not."""
     answer = DescribeGroupsResponse_v3.decode(DescribeGroupsResponse_v3(0, [group]).encode())
     assert read_facts(answer.to_object()["groups"][0]) == expected
 
 
 def test_gaps_are_one_sentence() -> None:
-    """Refused groups and groups that were not asked are said together, none at all not."""
     assert explain_gaps(3, 3, {}) is None
     assert explain_gaps(9, 3, {"b": "no", "a": "why"}) == (
         "2 of 3 consumer groups cannot be read, such as 'a': why; "
@@ -214,7 +196,6 @@ def test_gaps_are_one_sentence() -> None:
 
 
 async def test_each_broker_answers_for_its_own_groups() -> None:
-    """Groups are asked where they are at home, described with one request each, and told by lag."""
     admin = StubAdmin({"near": 8, "stranger": -1}, {"far": 1, "member": -1})
     report = await read_with(admin).read()
     assert [(each.group, each.lag) for each in report.groups] == [("far", 19), ("near", 12), ("member", None)]
@@ -224,7 +205,6 @@ async def test_each_broker_answers_for_its_own_groups() -> None:
 
 
 async def test_a_group_that_cannot_be_read_hides_no_other() -> None:
-    """What is readable is told, and what is not is named; an empty answer is a refusal too."""
     admin = StubAdmin({"good": 8, "gone": None, "secret": GroupAuthorizationFailedError()})
     report = await read_with(admin).read()
     assert [each.group for each in report.groups] == ["good"]
@@ -234,7 +214,6 @@ async def test_a_group_that_cannot_be_read_hides_no_other() -> None:
 
 
 async def test_many_groups_are_asked_a_few_at_a_time_and_not_all() -> None:
-    """No cluster is flooded, and that some groups were left out is said."""
     admin = StubAdmin({f"g-{number:04}": number % 10 for number in range(MAX_GROUPS + 1)})
     report = await read_with(admin).read()
     assert len(report.groups) == MAX_GROUPS
@@ -243,7 +222,6 @@ async def test_many_groups_are_asked_a_few_at_a_time_and_not_all() -> None:
 
 
 async def test_groups_of_others_than_consumers_are_not_asked() -> None:
-    """Kafka Connect's workers are a group as well, but commit nothing."""
     admin = StubAdmin({"workers": GroupAuthorizationFailedError()})
     admin.protocol = "connect"
     report = await read_with(admin).read()
@@ -258,7 +236,6 @@ async def test_groups_of_others_than_consumers_are_not_asked() -> None:
     ],
 )
 async def test_topics_are_told_where_groups_are_refused(refusal: KafkaError, said: str) -> None:
-    """A broker that answers, but not about groups, leaves the topics and a reason."""
     admin = StubAdmin({})
     admin.refuses = refusal
     report = await read_with(admin).read()
@@ -269,7 +246,6 @@ async def test_topics_are_told_where_groups_are_refused(refusal: KafkaError, sai
 
 @pytest.mark.parametrize("loss", [RequestTimedOutError(), KafkaConnectionError()])
 async def test_a_lost_broker_is_unreachable(loss: KafkaError) -> None:
-    """No answer at all is not a reason that a report could give, whichever request it befalls."""
     lists = StubAdmin({})
     lists.refuses = loss
     for admin in (lists, StubAdmin({"g": loss})):

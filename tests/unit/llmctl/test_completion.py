@@ -1,14 +1,13 @@
-"""What is offered for a value, and how it is said where nothing can be."""
+"""Completion of words in the shell."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import shellingham
 
-from llmctl.__main__ import main
 from llmctl.completion import complete_contexts, complete_providers, complete_scenarios
+from tests.unit.llmctl.conftest import Run
 
 CONTEXTS = """
 [contexts.production]
@@ -20,22 +19,25 @@ url = "http://127.0.0.1:8080"
 """
 
 
-def complete(
-    words: str, place: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> list[str]:
-    """What bash is offered at a place in these words; nothing may be complained of."""
-    monkeypatch.setenv("_LLMCTL_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(place))
-    with pytest.raises(SystemExit) as ended:
-        main([])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.err) == (0, "")
-    return said.out.split()
+Complete = Callable[[str, int], list[str]]
+
+
+@pytest.fixture
+def complete(monkeypatch: pytest.MonkeyPatch, run_llmctl: Run) -> Complete:
+    """What bash offers at a place in these words."""
+
+    def run(words: str, place: int) -> list[str]:
+        monkeypatch.setenv("_LLMCTL_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(place))
+        ended = run_llmctl()
+        assert (ended.code, ended.err) == (0, "")
+        return ended.out.split()
+
+    return run
 
 
 def test_contexts_are_offered_with_what_they_are(config_file: Path) -> None:
-    """Production is to be seen before it is chosen."""
     config_file.write_text(CONTEXTS, encoding="utf-8")
     assert complete_contexts() == [
         ("production", "prod"),
@@ -47,15 +49,11 @@ def test_contexts_are_offered_with_what_they_are(config_file: Path) -> None:
 @pytest.mark.parametrize("text", ["current = ", '[contexts.a]\nnonsense = "y"\n'])
 @pytest.mark.parametrize("words", ["llmctl --context ", "llmctl tail-callbacks "])
 def test_a_broken_file_of_contexts_offers_nothing(
-    config_file: Path,
-    text: str,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    config_file: Path, text: str, words: str, complete: Complete
 ) -> None:
-    """Whoever runs a command is told what is wrong with it; a prompt is not."""
+    """A command reports what is wrong with it; completion must not."""
     config_file.write_text(text, encoding="utf-8")
-    assert complete(words, 2, monkeypatch, capsys) == []
+    assert complete(words, 2) == []
 
 
 @pytest.mark.parametrize(
@@ -72,37 +70,26 @@ def test_a_broken_file_of_contexts_offers_nothing(
     ],
 )
 def test_words_are_completed(
-    words: str,
-    place: int,
-    offered: list[str],
-    config_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: str, place: int, offered: list[str], config_file: Path, complete: Complete
 ) -> None:
-    """Commands, options, and the values that are known."""
     config_file.write_text(CONTEXTS, encoding="utf-8")
-    assert complete(words, place, monkeypatch, capsys) == offered
+    assert complete(words, place) == offered
 
 
 def test_the_providers_and_scenarios_are_those_that_there_are() -> None:
-    """The one for tests is nobody's to ask."""
     assert complete_providers() == ["openai", "anthropic", "google", "openrouter"]
     assert {"calm", "chaos"} <= set(complete_scenarios())
 
 
 @pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
 def test_an_unknown_shell_is_said_in_one_sentence(
-    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: str, monkeypatch: pytest.MonkeyPatch, run_llmctl: Run
 ) -> None:
-    """Where no shell is among the parents, it is said how to name one."""
-
     def fail() -> None:
         raise shellingham.ShellDetectionFailure
 
     monkeypatch.setattr(shellingham, "detect_shell", fail)
-    with pytest.raises(SystemExit) as ended:
-        main([option])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    (sentence,) = said.err.splitlines()
+    ended = run_llmctl(option)
+    assert (ended.code, ended.out) == (2, "")
+    (sentence,) = ended.err.splitlines()
     assert sentence.startswith("Nothing says which shell this is; `_LLMCTL_COMPLETE=source_bash llmctl`")

@@ -1,7 +1,6 @@
-"""What became of a request is told once, whichever comes first: the answer or the callback."""
+"""The outcome of a request is printed once, whether the 202 or the callback comes first."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -22,32 +21,28 @@ from llmctl.jobs.desk import (
     Submission,
 )
 from llmctl.render.terminal import Output, Terminal
+from tests.unit.llmctl.conftest import make_record
 
 
 @pytest.fixture
 def said() -> StringIO:
-    """Stdout."""
     return StringIO()
 
 
 @pytest.fixture
 def desk(said: StringIO) -> Desk:
-    """A desk that waits for callbacks and writes JSON."""
     return Desk(open_terminal(said, Output.JSON), waits=True)
 
 
 def open_terminal(said: StringIO, output: Output) -> Terminal:
-    """A terminal that writes to a text."""
     return Terminal(Console(file=said), Console(file=said), output)
 
 
 def read(said: StringIO) -> list[dict[str, Any]]:
-    """The documents written so far."""
     return [json.loads(line) for line in said.getvalue().splitlines()]
 
 
 def rename(record: CallbackRecord, queue_id: str) -> CallbackRecord:
-    """The same callback to another request."""
     assert record.envelope is not None
     data = record.envelope.data.model_copy(update={"request_id": queue_id})
     return replace(record, envelope=record.envelope.model_copy(update={"data": data}))
@@ -59,7 +54,6 @@ ANSWER = Submission(3, QUEUED, "q-1", "c-1")
 def test_a_callback_after_the_answer_ends_the_wait(
     desk: Desk, said: StringIO, callback: CallbackRecord
 ) -> None:
-    """The usual order."""
     desk.take_answer(ANSWER)
     assert (desk.missing, read(said)) == (1, [])
     assert desk.take_callback(callback)
@@ -76,17 +70,13 @@ def test_a_callback_before_the_answer_is_kept(desk: Desk, said: StringIO, callba
     assert read(said)[0]["result"]["request_id"] == "q-1"
 
 
-def test_an_answer_from_an_earlier_run_is_awaited_too(
-    desk: Desk, said: StringIO, record_of: Callable[..., CallbackRecord]
-) -> None:
-    """What has a receipt is told with its callback like the rest."""
+def test_an_answer_from_an_earlier_run_is_awaited_too(desk: Desk, said: StringIO) -> None:
     desk.expect(ANSWER)
-    assert desk.take_callback(record_of(fails=True))
+    assert desk.take_callback(make_record(fails=True))
     assert [(each["line"], each["status"]) for each in read(said)] == [(3, ERROR)]
 
 
 def test_strangers_and_copies_change_nothing(desk: Desk, said: StringIO, callback: CallbackRecord) -> None:
-    """A second copy, another's callback and a broken record are not ours to tell."""
     desk.take_answer(ANSWER)
     desk.take_callback(callback)
     assert not desk.take_callback(callback)
@@ -97,7 +87,6 @@ def test_strangers_and_copies_change_nothing(desk: Desk, said: StringIO, callbac
 
 
 def test_strangers_are_kept_only_while_they_can_be_ours(desk: Desk, callback: CallbackRecord) -> None:
-    """What came before all requests that are under way now belongs to somebody else."""
     with desk.sending():
         desk.take_callback(rename(callback, "stranger-1"))
         with desk.sending():
@@ -113,7 +102,6 @@ def test_strangers_are_kept_only_while_they_can_be_ours(desk: Desk, callback: Ca
 
 
 def test_what_has_no_callback_stays_as_it_is(desk: Desk, said: StringIO) -> None:
-    """Refused requests are told at once, waiting ones at the end."""
     desk.take_answer(Submission(1, REFUSED, error={"error_code": "X"}))
     desk.take_answer(ANSWER)
     assert [each["status"] for each in read(said)] == [REFUSED]
@@ -125,7 +113,6 @@ def test_what_has_no_callback_stays_as_it_is(desk: Desk, said: StringIO) -> None
 
 @pytest.mark.parametrize("output", list(Output))
 def test_what_is_told_is_not_kept(output: Output, said: StringIO) -> None:
-    """A hundred thousand lines leave counts and the first failures behind, and nothing else."""
     desk = Desk(open_terminal(said, output))
     for line in range(1, 1001):
         desk.take_answer(Submission(line, REFUSED if line % 2 else QUEUED, f"q-{line}"))
@@ -135,7 +122,6 @@ def test_what_is_told_is_not_kept(output: Output, said: StringIO) -> None:
 
 
 def test_a_draft_says_what_would_be_sent(said: StringIO) -> None:
-    """A dry run tells body, tokens and price beside the usual fields."""
     desk = Desk(open_terminal(said, Output.JSON))
     desk.take_answer(Submission(1, VALID, swapped=True, draft=Draft({"essay_a": "x"}, 7, None)))
     (document,) = read(said)

@@ -1,8 +1,8 @@
-"""`llmctl doctor`: what is wrong usage before anything is examined."""
+"""Wrong usage of `llmctl doctor` is refused before anything is checked."""
 
 import pytest
 
-from llmctl.__main__ import main
+from tests.unit.llmctl.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -15,10 +15,6 @@ from llmctl.__main__ import main
         (["--admin-token", "schlüssel"], "check --admin-token"),
     ],
 )
-def test_wrong_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
-    """Exit code 2, and no data."""
-    with pytest.raises(SystemExit) as ended:
-        main(["doctor", *words])
-
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out, said in err, err.count("\n")) == (2, "", True, 1)
+def test_wrong_usage_is_one_sentence(run_llmctl: Run, words: list[str], said: str) -> None:
+    ended = run_llmctl("doctor", *words)
+    assert (ended.code, ended.out, said in ended.err, ended.err.count("\n")) == (2, "", True, 1)

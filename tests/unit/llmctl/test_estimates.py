@@ -1,4 +1,4 @@
-"""What a dry run reckons."""
+"""Tokens, cost and duration that a dry run estimates."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from service.contracts.tokens import estimate_request
 
 
 def offer(name: str = "openai", **changes: Any) -> Offer:
-    """An offer of ten dollars a million."""
     known: dict[str, Any] = {
         "provider": name,
         "is_default": name == "openai",
@@ -25,7 +24,6 @@ def offer(name: str = "openai", **changes: Any) -> Offer:
 
 
 def ask(**overrides: Any) -> LLMComparisonRequest:
-    """A request."""
     return LLMComparisonRequest(
         user_prompt="p" * 400,
         essay_a="a",
@@ -39,7 +37,6 @@ TOKENS = estimate_request(ask()).total
 
 
 def test_price_and_tokens_add_up() -> None:
-    """Each request says its own, and all together the sum."""
     reckoning = Reckoning({"openai": offer(requests_per_minute=30.0)})
     tokens, cost_usd = reckoning.add(ask())
     assert tokens.total == TOKENS
@@ -61,14 +58,12 @@ def test_price_and_tokens_add_up() -> None:
     ],
 )
 def test_the_tightest_limit_decides(changes: dict[str, Any], said: str) -> None:
-    """Of requests, tokens, and calls at once."""
     reckoning = Reckoning({"openai": offer(**changes)})
     reckoning.add(ask())
     assert said in reckoning.describe()
 
 
 def test_providers_work_side_by_side() -> None:
-    """The slowest of them decides."""
     offers = {
         "openai": offer(requests_per_minute=60.0),
         "google": offer("google", requests_per_minute=6.0),
@@ -80,7 +75,6 @@ def test_providers_work_side_by_side() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    """Without a service neither price nor time; without a price for some, that of the others."""
     reckoning = Reckoning(None)
     assert reckoning.add(ask())[1] is None
     assert reckoning.describe().endswith("tokens, price and time unknown")

@@ -1,4 +1,4 @@
-"""Every help text ends with examples, and each of them is what the parser takes."""
+"""Every help text ends with examples that the parser accepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import typer.main
 
-from llmctl.__main__ import main
 from llmctl.app import app
 from llmctl.commands.examples import EXAMPLES
 from llmctl.tui.model.alerts import parse_alert
@@ -19,6 +18,7 @@ from simulator.broker.produce_errors import parse_error_code
 from simulator.load.faults import parse_fault
 from simulator.load.shape import parse_shape
 from simulator.load.thresholds import parse_threshold
+from tests.unit.llmctl.conftest import Run
 
 COMMAND: Any = typer.main.get_command(app)
 ROOM = 74
@@ -33,20 +33,18 @@ LANGUAGES: dict[str, Callable[[str], object]] = {
 
 
 def list_names(command: Any, path: str = "") -> Iterator[str]:
-    """A command and all below it, by their full names without the program's."""
     yield path.strip()
     for name, child in getattr(command, "commands", {}).items():
         yield from list_names(child, f"{path} {name}")
 
 
 def parse(line: str) -> list[Any]:
-    """The context of each command of ours in the line; fails where the parser takes it not."""
+    """Returns the context of each llmctl command in the line; fails if the parser rejects it."""
     parts = [list(part) for pipe, part in groupby(shlex.split(line), "|".__eq__) if not pipe]
     return [parse_command(part) for part in parts if "llmctl" in part]
 
 
 def parse_command(words: list[str]) -> Any:
-    """The same of one command, which may have variables before it."""
     while re.match(r"[A-Z_]+=", words[0]):
         words.pop(0)
     assert words.pop(0) == "llmctl"
@@ -60,7 +58,6 @@ def parse_command(words: list[str]) -> Any:
 
 
 def test_every_command_has_one_to_three_examples() -> None:
-    """And no example is of a command that is gone."""
     assert sorted(EXAMPLES) == sorted(list_names(COMMAND))
     assert all(1 <= len(examples) <= 3 for examples in EXAMPLES.values())
 
@@ -69,7 +66,6 @@ def test_every_command_has_one_to_three_examples() -> None:
     ("name", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines]
 )
 def test_an_example_is_what_the_parser_takes(name: str, line: str) -> None:
-    """It is of its own command, or of one of its group, and every value is read."""
     context = parse(line)[-1]
     assert f"{context.command_path} ".startswith(f"llmctl {name}".strip() + " ")
     assert not hasattr(context.command, "commands") or context.command.invoke_without_command
@@ -83,7 +79,6 @@ def test_an_example_is_what_the_parser_takes(name: str, line: str) -> None:
 
 @pytest.mark.parametrize("lines", EXAMPLES.values(), ids=list(EXAMPLES))
 def test_an_example_is_shown_as_it_stands(lines: tuple[str, ...]) -> None:
-    """In one line of 80 columns, and without what the help text would take for markup."""
     assert all(len(line) <= ROOM and "[" not in line for line in lines)
 
 
@@ -95,13 +90,9 @@ def test_a_wrong_example_is_found(line: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "submit", "topics", "topics bootstrap", "simulate broker"])
-def test_help_ends_with_the_examples(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the program, of a command, of a group, and below."""
+def test_help_ends_with_the_examples(name: str, run_llmctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for asking in ("--help", "-h"):
-        with pytest.raises(SystemExit):
-            main([*name.split(), asking])
-        said = [line.strip() for line in capsys.readouterr().out.strip().splitlines()]
+        ended = run_llmctl(*name.split(), asking)
+        said = [line.strip() for line in ended.out.strip().splitlines()]
         assert said[-len(EXAMPLES[name]) :] == [f"$ {line}" for line in EXAMPLES[name]]

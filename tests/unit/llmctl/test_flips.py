@@ -1,44 +1,35 @@
-"""How often a judge goes by the position."""
+"""How often a model judges by the position of a text."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from llmctl.client.callbacks import CallbackRecord
 from llmctl.jobs.flips import FlipTally, ModelFlips
 from llmctl.render.terminal import Output, Terminal
 from service.contracts.enums import EssayComparisonWinner
 from service.contracts.events import LLMComparisonResultV1
+from tests.unit.llmctl.conftest import make_record
 
-Verdict = Callable[..., LLMComparisonResultV1]
 A, B = EssayComparisonWinner.ESSAY_A, EssayComparisonWinner.ESSAY_B
 
 
-@pytest.fixture
-def verdict(record_of: Callable[..., CallbackRecord]) -> Verdict:
-    """Makes a result."""
-
-    def make(winner: EssayComparisonWinner | None, model: str = "m") -> LLMComparisonResultV1:
-        record = record_of(fails=winner is None, model=model)
-        assert record.envelope is not None
-        return record.envelope.data.model_copy(update={"winner": winner})
-
-    return make
+def verdict(winner: EssayComparisonWinner | None, model: str = "m") -> LLMComparisonResultV1:
+    record = make_record(fails=winner is None, model=model)
+    assert record.envelope is not None
+    return record.envelope.data.model_copy(update={"winner": winner})
 
 
 def tally(verdicts: Iterable[tuple[int, LLMComparisonResultV1 | None]]) -> FlipTally:
-    """A tally that has taken them."""
     flips = FlipTally()
     for line, result in verdicts:
         flips.take(line, result)
     return flips
 
 
-def test_the_same_place_twice_is_a_flip(verdict: Verdict) -> None:
-    """The texts have changed places in between; whichever half comes first."""
+def test_the_same_place_twice_is_a_flip() -> None:
     found = tally(
         [
             (1, verdict(A)),  # line 1: the same text both times
@@ -61,8 +52,7 @@ def test_the_same_place_twice_is_a_flip(verdict: Verdict) -> None:
     assert found.left_out == 0
 
 
-def test_models_are_kept_apart(verdict: Verdict) -> None:
-    """Each has its own rate, and a pair that two have judged says nothing of either."""
+def test_models_are_kept_apart() -> None:
     found = tally(
         [
             (1, verdict(A, "x")),
@@ -77,22 +67,19 @@ def test_models_are_kept_apart(verdict: Verdict) -> None:
     assert found.left_out == 1
 
 
-def test_half_a_pair_is_none(verdict: Verdict) -> None:
-    """An error, a refusal and a missing callback leave it out."""
+def test_half_a_pair_is_none() -> None:
     found = tally([(1, verdict(A)), (1, verdict(None)), (2, None), (2, None), (3, verdict(A))])
     assert (found.models(), found.left_out) == ((), 3)
 
 
 def test_a_model_without_a_pair_has_no_rate() -> None:
-    """Nothing, not zero."""
     document = ModelFlips("p", "m").describe()
     assert document["flip_rate"] is None
     assert document["first_position_share_high"] is None
 
 
 @pytest.mark.parametrize("output", list(Output))
-def test_the_report_names_rate_and_interval(verdict: Verdict, output: Output) -> None:
-    """As the last line of JSON, or as a table of 80 columns."""
+def test_the_report_names_rate_and_interval(output: Output) -> None:
     said = StringIO()
     terminal = Terminal(Console(file=said, width=80), Console(file=said), output)
     tally([(1, verdict(A)), (1, verdict(A)), (2, verdict(A)), (2, verdict(B)), (3, None)]).show(terminal)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.waiting import HANG_SECONDS
+
 HEAVY = (
     *("aiokafka", "confluent_kafka", "starlette", "fastapi", "uvicorn", "textual", "httpx", "pydantic"),
     *("numpy", "scipy"),
@@ -10,7 +12,6 @@ HEAVY = (
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """No client, no server and no model is imported to show a help text."""
     code = (
         "import sys\n"
         "from llmctl.__main__ import main\n"
@@ -19,7 +20,7 @@ def test_help_loads_nothing_heavy() -> None:
         "sys.stderr.write(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_SECONDS, check=True
     )
     loaded = set(done.stderr.split())
     assert "typer" in loaded

@@ -1,4 +1,4 @@
-"""`--version` says what is installed and where, also where a part of it is broken."""
+"""`--version` names what is installed and where, even if a part is broken."""
 
 import re
 import sys
@@ -8,19 +8,16 @@ from pathlib import Path
 import pytest
 
 import llmctl
-from llmctl.__main__ import main
 from llmctl.installation import describe_installation
+from tests.unit.llmctl.conftest import Run
 
 LINES = ("installed", "python", "aiokafka", "librdkafka", "SQLite", "system")
 
 
-def test_version_comes_first_and_then_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first line is for scripts, the others are what a bug report needs."""
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    said = capsys.readouterr()
-    first, *rest = said.out.splitlines()
-    assert (ended.value.code, said.err) == (0, "")
+def test_version_comes_first_and_then_where_it_is(run_llmctl: Run) -> None:
+    ended = run_llmctl("--version")
+    first, *rest = ended.out.splitlines()
+    assert (ended.code, ended.err) == (0, "")
     assert first == f"llmctl {version('llmctl')}"
     told = dict(line.split(maxsplit=1) for line in rest)
     assert tuple(told) == LINES
@@ -32,7 +29,6 @@ def test_version_comes_first_and_then_where_it_is(capsys: pytest.CaptureFixture[
 
 
 def test_what_cannot_be_loaded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it is broken is why somebody asks."""
     monkeypatch.setitem(sys.modules, "apsw", None)
     (line,) = [line for line in describe_installation().splitlines() if "SQLite" in line]
     assert "cannot be loaded: " in line

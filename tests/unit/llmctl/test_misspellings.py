@@ -2,18 +2,8 @@
 
 import pytest
 
-from llmctl.__main__ import main
 from llmctl.misspellings import rank_near
-
-
-def complain(words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What is said about the words, which are wrong usage."""
-    with pytest.raises(SystemExit) as ended:
-        main(words.split())
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    (sentence,) = said.err.splitlines()
-    return sentence
+from tests.unit.llmctl.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -68,22 +58,18 @@ def complain(words: str, capsys: pytest.CaptureFixture[str]) -> str:
         ),
     ],
 )
-def test_says_what_was_meant(words: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Here or in another group, in whole or in part, behind the command or before it."""
-    assert complain(words, capsys) == sentence
+def test_a_mistyped_word_is_answered_with_what_was_meant(words: str, sentence: str, run_llmctl: Run) -> None:
+    ended = run_llmctl(*words.split())
+    assert (ended.code, ended.out, ended.err) == (2, "", f"{sentence}\n")
 
 
-def test_a_group_alone_shows_its_help_and_complains_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong usage still, but the help is the whole answer."""
-    with pytest.raises(SystemExit) as ended:
-        main(["topics"])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.err) == (2, "")
-    assert "Usage: llmctl topics" in said.out
+def test_a_group_without_a_command_shows_its_help(run_llmctl: Run) -> None:
+    ended = run_llmctl("topics")
+    assert (ended.code, ended.err) == (2, "")
+    assert "Usage: llmctl topics" in ended.out
 
 
 def test_the_nearest_comes_first_and_far_ones_not_at_all() -> None:
-    """At most three, without those that are much farther than the nearest."""
     assert rank_near("lsit", ["describe", "list", "lists"]) == ["list", "lists"]
     assert rank_near("abcd", ["abce", "abcf", "abcg", "abch"]) == ["abce", "abcf", "abcg"]
     assert rank_near("x", []) == []

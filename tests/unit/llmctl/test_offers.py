@@ -1,4 +1,4 @@
-"""What the service offers is read as it says it, and priced as it would."""
+"""The providers' offers are read and priced as the service does."""
 
 from typing import Any
 
@@ -25,7 +25,6 @@ DOCUMENT: dict[str, Any] = {
 
 
 def ask(**overrides: Any) -> LLMComparisonRequest:
-    """A request with overrides."""
     return LLMComparisonRequest(
         user_prompt="p",
         essay_a="a",
@@ -38,7 +37,6 @@ def ask(**overrides: Any) -> LLMComparisonRequest:
 @pytest.mark.parametrize("tokens", [TokenEstimate(1000, 300), TokenEstimate(300_000, 300)])
 @pytest.mark.parametrize("model", CATALOGUE.names(LLMProviderType.OPENAI))
 def test_prices_are_those_of_the_catalogue(model: str, tokens: TokenEstimate) -> None:
-    """What a caller reckons is what the service reckons, also for long prompts."""
     price = Offer.read(DOCUMENT, None).find_price(model)
     assert price is not None
     expected = CATALOGUE.estimate(LLMProviderType.OPENAI, model, tokens.prompt, tokens.answer)
@@ -46,7 +44,6 @@ def test_prices_are_those_of_the_catalogue(model: str, tokens: TokenEstimate) ->
 
 
 def test_a_dated_model_has_the_price_of_its_family() -> None:
-    """And one that is not offered has none."""
     offer = Offer.read(DOCUMENT, 0.5)
     assert offer.find_price("gpt-4o-mini-2024-07-18") == Price(0.15, 0.6)
     assert offer.find_price("gpt-4o-mini-x") is None
@@ -54,7 +51,6 @@ def test_a_dated_model_has_the_price_of_its_family() -> None:
 
 
 def test_a_request_is_for_whom_it_names_or_the_default() -> None:
-    """As the service routes it; who is not there is nobody."""
     offers = {
         name: Offer.read(DOCUMENT | {"name": name, "default": name == "openai"}, None)
         for name in ("google", "openai")

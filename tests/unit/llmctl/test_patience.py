@@ -1,7 +1,10 @@
-"""A closed door is knocked at by one at a time, when it was asked for, and not for ever."""
+"""While the service refuses, senders try one at a time, after the pause it asked for, and not for ever."""
 
 import asyncio
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from llmctl.client.patience import Patience
 from tests.waiting import HANG_SECONDS
@@ -9,16 +12,11 @@ from tests.waiting import HANG_SECONDS
 PAUSE_SECONDS = 0.02
 
 
-async def test_an_open_door_keeps_nobody() -> None:
-    """All go at once as long as nothing was refused."""
-    patience = Patience(1.0)
+async def test_senders_go_one_at_a_time_until_the_service_takes_a_request() -> None:
+    """Of five senders each attempt is alone, and none is made before its pause is over."""
+    patience = Patience(HANG_SECONDS)
     async with asyncio.timeout(HANG_SECONDS), patience.turn(), patience.turn():
-        pass
-
-
-async def test_one_knocks_while_the_others_wait() -> None:
-    """Of five senders each attempt is alone, and none is made before the pause is over."""
-    patience = Patience(60.0)
+        pass  # nothing was refused yet, so all go at once
     refusals, inside, most = 3, 0, 0
     at: list[float] = []
     began = time.monotonic()
@@ -45,13 +43,14 @@ async def test_one_knocks_while_the_others_wait() -> None:
     assert (most, len(at)) == (1, 8)
     assert all(at[number] - began >= (number + 1) * PAUSE_SECONDS for number in range(4))
     async with asyncio.timeout(HANG_SECONDS), patience.turn(), patience.turn():
-        pass  # and the door is open again
+        pass
 
 
-def test_the_limit_counts_from_when_the_door_closed() -> None:
-    """What was taken in between begins it anew; an answer that may be lost is asked for a little longer."""
+def test_the_limit_counts_from_the_first_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accepted request starts it again; a lost answer is asked for a little longer."""
+    now = 5000.0
+    monkeypatch.setattr("llmctl.client.patience.time", SimpleNamespace(monotonic=lambda: now))
     patience = Patience(1000.0)
-    now = time.monotonic()
     assert patience.bear("full", 100.0, now - 850)
     assert not patience.bear("full", 200.0, now)  # 850 s have passed, and 200 more are beyond the limit
     patience = Patience(1000.0)
@@ -62,12 +61,11 @@ def test_the_limit_counts_from_when_the_door_closed() -> None:
     assert Patience(0.0).bear("away", 1.0, now, at_least_seconds=100.0)
 
 
-def test_it_says_why_nothing_goes_on_and_when_it_does() -> None:
-    """Once each time."""
-    told: list[str | None] = []
-    patience = Patience(10.0, told.append)
+def test_each_stop_and_each_resumption_is_reported_once() -> None:
+    reported: list[str | None] = []
+    patience = Patience(HANG_SECONDS, reported.append)
     patience.open()
     patience.bear("full", 1.0, time.monotonic())
     patience.open()
     patience.open()
-    assert told == ["full", None]
+    assert reported == ["full", None]

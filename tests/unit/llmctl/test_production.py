@@ -1,4 +1,4 @@
-"""Production is framed in red before something changes, and asked about before something stops."""
+"""Production is framed in red before a change, and confirmed before something stops."""
 
 import re
 from io import StringIO
@@ -16,7 +16,6 @@ RED = "\x1b[31m"
 
 
 def frame(target: Target, *, watched: bool = True, kafka: bool = False) -> str:
-    """What is written on stderr."""
     written = StringIO()
     err = Console(file=written, force_terminal=watched, color_system="standard" if watched else None)
     frame_production(target, Terminal(Console(file=StringIO()), err, Output.JSON), kafka=kafka)
@@ -24,7 +23,6 @@ def frame(target: Target, *, watched: bool = True, kafka: bool = False) -> str:
 
 
 def test_names_context_and_place_in_a_red_frame() -> None:
-    """Three lines, and no password among them."""
     said = frame(TARGET)
     plain = re.sub(r"\x1b\[[\d;]*m", "", said)
     assert RED in said
@@ -33,25 +31,21 @@ def test_names_context_and_place_in_a_red_frame() -> None:
 
 
 def test_names_the_kafka_where_that_is_changed() -> None:
-    """Topics are not the service's."""
     assert "PRODUCTION · context live · kafka-1:9092" in frame(TARGET, kafka=True)
 
 
 @pytest.mark.parametrize("environment", [None, "staging", "preprod"])
 def test_elsewhere_nothing_is_framed_or_asked(environment: str | None) -> None:
-    """What is always there is not seen any more."""
     target = Target(context="live", environment=environment)
     assert frame(target) == ""
     confirm_in_production(target, "Drain it?", order="drain it", declined="Nothing was drained.")
 
 
 def test_a_pipe_gets_no_frame() -> None:
-    """What reads stderr there is a program."""
     assert frame(TARGET, watched=False) == ""
 
 
 def test_where_nobody_can_be_asked_a_yes_is_wanted() -> None:
-    """Standard input of a test is no terminal."""
     with pytest.raises(UsageProblem) as refused:
         confirm_in_production(TARGET, "Drain it?", order="drain it", declined="Nothing was drained.")
     assert str(refused.value) == (

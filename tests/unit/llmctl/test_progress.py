@@ -1,4 +1,4 @@
-"""The progress line fits the terminal, and says how fast and how long."""
+"""The progress line fits the terminal, with count, rate and remaining time."""
 
 from io import StringIO
 
@@ -13,7 +13,6 @@ from llmctl.render.terminal import Output, Terminal
 
 
 def show(width: int, doing: str = FULL, *, watched: bool = True) -> list[str]:
-    """The lines that were drawn of a run through 5,000 that is in the middle."""
     said = StringIO()
     err = Console(file=said, width=width, force_terminal=watched, color_system=None, _environ={})
     with progress_line(Terminal(err, err, Output.TABLE), paced=True) as progress:
@@ -29,7 +28,6 @@ def show(width: int, doing: str = FULL, *, watched: bool = True) -> list[str]:
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("doing", ["submitting", "awaiting callbacks", AWAY])
 def test_the_line_fits(width: int, doing: str) -> None:
-    """It takes one line, with the count, the rate and what is left."""
     drawn = [line for line in show(width, doing) if doing in line]
     assert "2500/5000" in drawn[-1]
     assert "/s" in drawn[-1]
@@ -38,5 +36,4 @@ def test_the_line_fits(width: int, doing: str) -> None:
 
 
 def test_nobody_looks_on_nothing_is_drawn() -> None:
-    """A pipe gets no bar."""
     assert "".join(show(80, watched=False)).strip() == ""

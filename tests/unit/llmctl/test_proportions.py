@@ -16,7 +16,7 @@ from llmctl.proportions import estimate_proportion
     ],
 )
 def test_intervals_are_those_of_the_literature(successes: int, trials: int, low: float, high: float) -> None:
-    """Four places of each limit."""
+    """To four decimal places."""
     found = estimate_proportion(successes, trials)
     assert found is not None
     assert found.share == successes / trials
@@ -24,7 +24,6 @@ def test_intervals_are_those_of_the_literature(successes: int, trials: int, low:
 
 
 def test_successes_and_failures_are_alike() -> None:
-    """The interval of the rest is the mirror of that of the share, and never leaves 0 to 1."""
     one, other = estimate_proportion(3.5, 4), estimate_proportion(0.5, 4)
     assert one is not None
     assert other is not None
@@ -36,5 +35,4 @@ def test_successes_and_failures_are_alike() -> None:
 
 
 def test_without_a_trial_nothing_is_known() -> None:
-    """No share, rather than none."""
     assert estimate_proportion(0, 0) is None

@@ -1,4 +1,4 @@
-"""`llmctl rank` refuses what makes no sense before it reads anything, and says what is missing."""
+"""`llmctl rank` refuses wrong usage before it reads anything, and names a missing extra."""
 
 import json
 import os
@@ -6,17 +6,14 @@ import sys
 
 import pytest
 
-from llmctl.__main__ import main
 from llmctl.exits import ExitCode
+from tests.unit.llmctl.conftest import Run
 
 
-def refuse(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What is said where the usage is wrong."""
-    with pytest.raises(SystemExit) as ended:
-        main(["rank", "--output", "json", *words])
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (ExitCode.USAGE, "")
-    return str(json.loads(said.err)["error"]["message"])
+def refuse(words: list[str], run_llmctl: Run) -> str:
+    ended = run_llmctl("rank", "--output", "json", *words)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    return str(json.loads(ended.err)["error"]["message"])
 
 
 @pytest.mark.parametrize(
@@ -32,17 +29,15 @@ def refuse(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["t", "--where", "nope:1"], "no field of a filter"),
     ],
 )
-def test_wrong_usage_is_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With one sentence about it."""
-    assert said in refuse(words, capsys)
+def test_wrong_usage_is_code_2(words: list[str], said: str, run_llmctl: Run) -> None:
+    assert said in refuse(words, run_llmctl)
 
 
 @pytest.mark.parametrize("missing", ["numpy", "scipy"])
 def test_without_the_extra_it_says_what_to_install(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    missing: str, monkeypatch: pytest.MonkeyPatch, run_llmctl: Run
 ) -> None:
-    """Where NumPy or SciPy is not installed, nothing is read, and the sentence names the extra."""
     for name in [each for each in sys.modules if each.split(".")[0] == missing or "ranking" in each]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    assert "pip install 'llmctl[rank]'" in refuse(["--file", os.devnull], capsys)
+    assert "pip install 'llmctl[rank]'" in refuse(["--file", os.devnull], run_llmctl)

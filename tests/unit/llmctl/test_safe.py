@@ -1,4 +1,4 @@
-"""No foreign text can steer or disguise a terminal."""
+"""Foreign text cannot control or disguise a terminal."""
 
 import unicodedata
 from io import StringIO
@@ -12,79 +12,44 @@ from llmctl.render.safe import safe, safe_line
 from llmctl.render.tables import cell
 from llmctl.render.terminal import Output, Terminal
 
-HOSTILE = [
-    "\x1b]0;title\x07",
-    "\x1b]2;title\x1b\\",
-    "\x1b[2J",
-    "\x1b[H",
-    "\x1b[31mred",
-    "\x1b[0m",
-    "\x1b[?1049h",
-    "\x1b[?25l",
-    "\x1bc",
-    "\x1b(0",
-    "\x1b7",
-    "\x1b8",
-    "\x1b[6n",
-    "\x1b[5n",
-    "\x1b[c",
-    "\x1b[>c",
-    "\x1b[21t",
-    "\x1b]52;c;aGk=\x07",
-    "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\",
-    "\x1b]50;?\x07",
-    "\x1b]4;1;?\x07",
-    "\x1b]10;?\x07",
-    "\x1b]1337;File=:AA==\x07",
-    "\x1bP$q\x1b\\",
-    "\x1bP+q544e\x1b\\",
-    "\x1b_G\x1b\\",
-    "\x1b^pm\x1b\\",
-    "\x1bX\x1b\\",
-    "\x1b[1000D",
-    "\x1b[A\x1b[K",
-    "\x1b[s",
-    "\x1b[u",
-    "\x1b[4h",
-    "\x1b[?1000h",
-    "\x1b[?2004h",
-    "\x1b[!p",
-    "\x1b#8",
-    "\x1b[20l",
-    "\x1b[1;1r",
-    "\x1b[>4;1m",
-    "\x9b2J",
-    "\x9d0;title\x9c",
-    "\x90q\x9c",
-    "\x85next",
-    "\x84",
-    "\x8d",
-    "\x00nul",
-    "\x07bell",
-    "a\x08b",
-    "over\rwritten",
-    "\x0bvt",
-    "\x0cff",
-    "\x0eso\x0f",
-    "\x7f",
-    "\u202egnp.exe",
-    "\u202aa\u202c",
-    "\u2066a\u2069",
-    "\u200bzero",
-    "\u200dj",
-    "\ufeffbom",
-    "line\u2028break",
-    "para\u2029break",
-    "\u061calm",
-    "soft\u00adhyphen",
-    "\U000e0041tag",
-    "\ud800half",
-]
+HOSTILE = (
+    # titles, colours and modes
+    *(
+        "\x1b]0;title\x07",
+        "\x1b]2;title\x1b\\",
+        "\x1b[31mred",
+        "\x1b[0m",
+        "\x1b[?1049h",
+        "\x1b[?25l",
+        "\x1bc",
+    ),
+    *("\x1b(0", "\x1b[4h", "\x1b[?1000h", "\x1b[?2004h", "\x1b[!p", "\x1b[20l", "\x1b[>4;1m", "\x1b#8"),
+    # the cursor and the screen
+    *("\x1b[2J", "\x1b[H", "\x1b7", "\x1b8", "\x1b[1000D", "\x1b[A\x1b[K", "\x1b[s", "\x1b[u", "\x1b[1;1r"),
+    # questions that the terminal answers, the clipboard, links and files
+    *(
+        "\x1b[6n",
+        "\x1b[5n",
+        "\x1b[c",
+        "\x1b[>c",
+        "\x1b[21t",
+        "\x1b]50;?\x07",
+        "\x1b]4;1;?\x07",
+        "\x1b]10;?\x07",
+    ),
+    *("\x1b]52;c;aGk=\x07", "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\", "\x1b]1337;File=:AA==\x07"),
+    *("\x1bP$q\x1b\\", "\x1bP+q544e\x1b\\", "\x1b_G\x1b\\", "\x1b^pm\x1b\\", "\x1bX\x1b\\"),
+    # control characters of one byte
+    *("\x9b2J", "\x9d0;title\x9c", "\x90q\x9c", "\x85next", "\x84", "\x8d", "\x00nul", "\x07bell", "a\x08b"),
+    *("over\rwritten", "\x0bvt", "\x0cff", "\x0eso\x0f", "\x7f"),
+    # what is not seen, or turns the text around
+    *("\u202egnp.exe", "\u202aa\u202c", "\u2066a\u2069", "\u200bzero", "\u200dj", "\ufeffbom"),
+    *("line\u2028break", "para\u2029break", "\u061calm", "soft\u00adhyphen", "\U000e0041tag", "\ud800half"),
+)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_neutralizes_known_sequences(text: str) -> None:
-    """Each known attack loses what makes it one, and stays visible."""
     said = safe(text)
     assert said != text
     assert said.isprintable()
@@ -92,44 +57,32 @@ def test_neutralizes_known_sequences(text: str) -> None:
 
 
 def test_knows_at_least_sixty_sequences() -> None:
-    """The list is as long as it is said to be."""
     assert len(set(HOSTILE)) >= 60
+
+
+DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 @given(st.text())
 def test_leaves_nothing_that_controls(text: str) -> None:
-    """Of no text does a control, a surrogate, a separator or a bidirectional control come through."""
     for character in safe(text):
         assert character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cs", "Zl", "Zp"}
-        assert unicodedata.bidirectional(character) not in {
-            "LRE",
-            "RLE",
-            "LRO",
-            "RLO",
-            "PDF",
-            "LRI",
-            "RLI",
-            "FSI",
-            "PDI",
-        }
+        assert unicodedata.bidirectional(character) not in DIRECTIONS
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", categories=("L", "N", "P", "Zs"))))
 def test_leaves_ordinary_text_alone(text: str) -> None:
-    """Letters, figures, punctuation and blanks stay as they are, in any script."""
     visible = "".join(each for each in text if each not in "\u115f\u1160\u3164\uffa0")
     assert safe(visible) == visible
 
 
 @given(st.text())
 def test_one_line_is_one_line(text: str) -> None:
-    """A table cell never breaks its row."""
     assert len(safe_line(text).splitlines()) <= 1
     assert "\t" not in safe_line(text)
 
 
 def test_keeps_what_people_write() -> None:
-    """Newlines and tabs stay in a text and become blanks in a line."""
     assert safe("a\n\tb") == "a\n\tb"
     assert safe_line(" a\r\n\tb ") == "a b"
     assert safe("\x1b\x7f\x9b\u202e") == "␛␡\\x9b\\u202e"
@@ -137,7 +90,6 @@ def test_keeps_what_people_write() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_table_cells_and_errors_are_safe(text: str) -> None:
-    """Whatever is put into a cell or said on stderr went through the same door."""
     said = StringIO()
     terminal = Terminal(Console(file=said), Console(file=said), Output.TABLE)
     terminal.say(text)

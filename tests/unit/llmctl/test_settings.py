@@ -1,4 +1,4 @@
-"""An option is stronger than a variable, a variable than the context, the context than the default."""
+"""Options override variables, variables the context, and the context the defaults."""
 
 import json
 from itertools import product
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from llmctl.__main__ import main
 from llmctl.contexts import ConfigFile
 from llmctl.exits import UsageProblem
 from llmctl.masking import mask
 from llmctl.settings import Setting, resolve
+from tests.unit.llmctl.conftest import Run
 
 SAID: dict[str, dict[str, Any]] = {
     "option": {"url": "http://option", "bootstrap_servers": "option:1", "token": "option-token"},
@@ -22,23 +22,20 @@ SAID: dict[str, dict[str, Any]] = {
 NAMES = ("url", "bootstrap_servers", "token")
 
 
-def show(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, dict[str, Any]]:
-    """What `config show` says, by name."""
-    with pytest.raises(SystemExit) as ended:
-        main([*words, "config", "show", "--output", "json"])
-    assert ended.value.code == 0
-    return {each["name"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
+def show(run_llmctl: Run, *words: str) -> dict[str, dict[str, Any]]:
+    ended = run_llmctl(*words, "config", "show", "--output", "json")
+    assert ended.code == 0
+    return {each["name"]: each for each in json.loads(ended.out)["settings"]}
 
 
 @pytest.mark.parametrize(("name", "given"), list(product(NAMES, product([True, False], repeat=3))))
-def test_the_nearest_wins(
+def test_option_overrides_variable_overrides_context_overrides_default(
     name: str,
     given: tuple[bool, bool, bool],
     config_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_llmctl: Run,
 ) -> None:
-    """Every combination of option, variable and context, for every value, with its origin in words."""
     by_option, by_variable, by_context = given
     words = [f"--{name.replace('_', '-')}", str(SAID["option"][name])] if by_option else []
     if by_variable:
@@ -56,7 +53,7 @@ def test_the_nearest_wins(
         for origin, there in zip(origins, (by_option, by_variable, by_context, True), strict=True)
         if there
     )
-    found = show(capsys, *words)[name]
+    found = show(run_llmctl, *words)[name]
     assert found["origin"] == origins[winner]
     assert found["value"] == mask(name, SAID[winner][name])
 
@@ -71,7 +68,7 @@ def test_the_nearest_wins(
         ([], None, None, None, "default"),
     ],
 )
-def test_the_context_itself_is_chosen_alike(
+def test_the_context_is_chosen_by_option_variable_or_file(
     words: list[str],
     variable: str | None,
     current: str | None,
@@ -79,14 +76,13 @@ def test_the_context_itself_is_chosen_alike(
     origin: str,
     config_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_llmctl: Run,
 ) -> None:
-    """An empty variable is none; without any choice no context is in force."""
     if variable is not None:
         monkeypatch.setenv("LLMCTL_CONTEXT", variable)
     tables = "".join(f'[contexts.{each}]\nenvironment = "env-{each}"\n' for each in "abc")
     config_file.write_text((f'current = "{current}"\n' if current else "") + tables, encoding="utf-8")
-    found = show(capsys, *words)
+    found = show(run_llmctl, *words)
     assert found["context"] == {
         "name": "context",
         "value": name,
@@ -96,7 +92,6 @@ def test_the_context_itself_is_chosen_alike(
 
 
 def test_a_commands_own_option_is_the_strongest() -> None:
-    """What stands behind the command beats everything, and is not blamed on the context."""
     file = ConfigFile(Path("/c"), "", "a", {"a": {"url": "nonsense", "environment": "PROD"}})
     target = resolve({}, file).make_target()
     assert target.is_production
@@ -107,20 +102,17 @@ def test_a_commands_own_option_is_the_strongest() -> None:
         _ = target.override(url="worse").url
 
 
-def test_an_unknown_context_stops_the_command(
-    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_unknown_context_stops_every_command_but_help(
+    config_file: Path, run_llmctl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever chose it is named; nothing goes to the default instead. Help is not in need of it."""
     config_file.write_text("[contexts.dev]\n[contexts.prod]\n", encoding="utf-8")
     monkeypatch.setenv("LLMCTL_CONTEXT", "prd")
     for words in (["config", "show"], ["drain"], ["topics", "list"], ["submit", "--file", "/dev/null"]):
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 2
-        assert "'prd' (environment LLMCTL_CONTEXT)" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as ended:
-        main(["drain", "--help"])
-    assert ended.value.code == 0
+        ended = run_llmctl(*words)
+        assert ended.code == 2
+        assert "'prd' (environment LLMCTL_CONTEXT)" in ended.err
+        assert "prod, dev" in ended.err  # the nearest name first
+    assert run_llmctl("drain", "--help").code == 0
 
 
 @pytest.mark.parametrize(
@@ -142,31 +134,22 @@ def test_an_unknown_context_stops_the_command(
     ],
 )
 def test_secrets_are_masked(name: str, value: str | None, shown: str | None) -> None:
-    """A token shows its first two characters, a short one nothing; a URL no password."""
     assert mask(name, value) == shown
     assert value is None or value not in repr(Setting(name, value, "option"))
 
 
-def test_no_form_of_output_shows_a_token(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither table nor JSON, neither `show` nor `contexts`."""
+def test_no_form_of_output_shows_a_token(config_file: Path, run_llmctl: Run) -> None:
     config_file.write_text('current = "a"\n[contexts.a]\ntoken = "secret-token"\n', encoding="utf-8")
     for command, form in product(("show", "contexts"), ("table", "json")):
-        with pytest.raises(SystemExit):
-            main(["config", command, "--output", form])
-        said = capsys.readouterr()
-        assert "cret" not in said.out + said.err
-        assert "se\\u2026" in said.out or "se…" in said.out
+        ended = run_llmctl("config", command, "--output", form)
+        assert "cret" not in ended.out + ended.err
+        assert "se\\u2026" in ended.out or "se…" in ended.out
 
 
-def test_a_token_that_others_can_read_is_warned_of(
-    config_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On stderr; the data stays data."""
+def test_a_token_that_others_can_read_is_warned_of(config_file: Path, run_llmctl: Run) -> None:
     config_file.write_text('[contexts.a]\ntoken = "secret-token"\n', encoding="utf-8")
     config_file.chmod(0o644)
-    with pytest.raises(SystemExit) as ended:
-        main(["config", "contexts"])
-    said = capsys.readouterr()
-    assert ended.value.code == 0
-    assert f"`chmod 600 {config_file}`" in said.err
-    assert json.loads(said.out)["contexts"][0]["token"] == "se…"
+    ended = run_llmctl("config", "contexts")
+    assert ended.code == 0
+    assert f"`chmod 600 {config_file}`" in ended.err
+    assert json.loads(ended.out)["contexts"][0]["token"] == "se…"

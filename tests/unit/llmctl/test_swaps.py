@@ -1,4 +1,4 @@
-"""The other half of a pair: the same comparison with everything exchanged that names its essays."""
+"""The second half of a pair swaps everything that names its essays."""
 
 from typing import Any
 from uuid import UUID
@@ -19,12 +19,10 @@ BODY: dict[str, Any] = {
 
 
 def pair(body: dict[str, Any] | None, names: NameKeys | None = None) -> list[Line]:
-    """What comes of one line."""
     return list(add_swapped([Line(4, body, None if body else "no JSON")], BATCH, names or NameKeys()))
 
 
 def test_essays_and_their_names_change_places() -> None:
-    """Everything else is the same in both, and both say to which pair they belong."""
     first, second = pair(BODY)
     assert (first.number, first.swapped, second.number, second.swapped) == (4, False, 4, True)
     assert first.body is not None
@@ -47,7 +45,6 @@ def test_essays_and_their_names_change_places() -> None:
 
 
 def test_pairs_are_told_apart_and_are_the_same_in_every_run() -> None:
-    """Their id comes from the batch and the line."""
     lines = [Line(number, BODY) for number in (1, 2)]
     ids = [line.body["metadata"][MARK]["pair"] for line in add_swapped(lines, BATCH, NameKeys()) if line.body]
     again = [
@@ -59,7 +56,6 @@ def test_pairs_are_told_apart_and_are_the_same_in_every_run() -> None:
 
 
 def test_names_can_stand_under_other_keys() -> None:
-    """One that is alone changes its side as well."""
     _, second = pair(BODY | {"metadata": {"left": 1, "essay_a_id": 2}}, NameKeys("left", "right"))
     assert second.body is not None
     assert {key: value for key, value in second.body["metadata"].items() if key != MARK} == {
@@ -70,14 +66,12 @@ def test_names_can_stand_under_other_keys() -> None:
 
 @pytest.mark.parametrize("metadata", [7, ["x"], {MARK: None}])
 def test_a_line_without_a_place_for_the_mark_is_refused_once(metadata: Any) -> None:
-    """Rather than sent half, or over what the line says."""
     (line,) = pair(BODY | {"metadata": metadata})
     assert line.body is None
     assert (line.problem or "").startswith("metadata: ")
 
 
 def test_what_is_no_request_stays_what_it_is() -> None:
-    """A line that is no JSON is refused once; one that lacks an essay is sent, and refused, twice."""
     (line,) = pair(None)
     assert (line.body, line.problem) == (None, "no JSON")
     first, second = pair({"essay_a": "A"})

@@ -1,14 +1,14 @@
-"""`config use` changes the line that says which context is current, and no other byte."""
+"""`config use` changes the line of the current context, and no other byte."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from llmctl.__main__ import main
 from llmctl.contexts import read_config
 from llmctl.exits import UsageProblem
 from llmctl.switching import choose_context, switch_context
+from tests.unit.llmctl.conftest import Run
 
 TABLES = '[contexts.a]  # mine\nurl="http://a"\n\n[contexts."b c"]\n\turl = \'http://b\''
 LOOKS_LIKE_IT = 'current = "x"\ncontexts.a.token = """\ncurrent = "y"\n"""\ncontexts.b.url = "u"\n'
@@ -26,6 +26,8 @@ LOOKS_LIKE_IT = 'current = "x"\ncontexts.a.token = """\ncurrent = "y"\n"""\ncont
             "a",
             'current = "a"\r\n[contexts.a]\r\n[contexts.b]\r\n',
         ),
+        ("", "a", 'current = "a"\n'),
+        ('note = """\ncurrent = "x"\n"""\n', "a", 'current = "a"\nnote = """\ncurrent = "x"\n"""\n'),
         ("[contexts.a]\r\n", "a", 'current = "a"\r\n[contexts.a]\r\n'),
         (
             '[contexts.current]\nurl = "u"\n',
@@ -46,18 +48,15 @@ LOOKS_LIKE_IT = 'current = "x"\ncontexts.a.token = """\ncurrent = "y"\n"""\ncont
     ],
 )
 def test_changes_one_line(before: str, name: str, after: str) -> None:
-    """Comments, quotes, line ends and texts that only look like it stay as they are."""
     assert choose_context(before, name, Path("/c")) == after
 
 
 def test_gives_up_rather_than_change_something_else() -> None:
-    """A value over several lines is left to its author."""
     with pytest.raises(UsageProblem, match="cannot be changed alone"):
         choose_context('current = """\nb"""\n[contexts.a]\n[contexts.b]\n', "a", Path("/c"))
 
 
 def test_keeps_mode_link_and_bytes(config_file: Path, tmp_path: Path) -> None:
-    """A linked file stays where it is, its mode stays, and nothing else is left in its folder."""
     real = tmp_path / "dotfiles" / "llmctl.toml"
     real.parent.mkdir()
     real.write_bytes(f'current = "a"\r\n{TABLES}\r\n# ü'.encode())
@@ -72,7 +71,6 @@ def test_keeps_mode_link_and_bytes(config_file: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_context_changes_nothing(config_file: Path) -> None:
-    """The file stays, and the contexts there are are named."""
     config_file.write_text(TABLES, encoding="utf-8")
     with pytest.raises(UsageProblem, match="there are"):
         switch_context(read_config(), "z")
@@ -80,17 +78,13 @@ def test_an_unknown_context_changes_nothing(config_file: Path) -> None:
 
 
 def test_the_command_says_what_is_current(
-    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config_file: Path, run_llmctl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the current one is wrong, it can be set right; a variable that overrules it is named."""
     config_file.write_text('current = "gone"\n[contexts.a]\n', encoding="utf-8")
     monkeypatch.setenv("LLMCTL_CONTEXT", "b")
-    with pytest.raises(SystemExit) as ended:
-        main(["config", "use", "a"])
-    said = capsys.readouterr()
-    assert ended.value.code == 0
-    assert json.loads(said.out) == {"file": str(config_file), "current": "a", "previous": "gone"}
-    assert said.err == "For now b is chosen instead, by environment LLMCTL_CONTEXT.\n"
-    with pytest.raises(SystemExit):
-        main(["config", "contexts", "--output", "table"])
-    assert "*  a" in capsys.readouterr().out.replace("* a", "*  a")
+    ended = run_llmctl("config", "use", "a")
+    assert ended.code == 0
+    assert json.loads(ended.out) == {"file": str(config_file), "current": "a", "previous": "gone"}
+    assert ended.err == "For now b is chosen instead, by environment LLMCTL_CONTEXT.\n"
+    listed = run_llmctl("config", "contexts", "--output", "table").out
+    assert "*  a" in listed.replace("* a", "*  a")

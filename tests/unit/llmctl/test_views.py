@@ -1,23 +1,20 @@
-"""A record is shown whole as JSON, in one line as a row, and harmlessly in both."""
+"""A record is shown as JSON and as a row, and cannot harm the terminal in either."""
 
 import base64
 import json
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from llmctl.client.callbacks import CallbackRecord
 from llmctl.jobs.views import describe_record, lay_out, read_e2e_seconds, render_row, view_record
+from tests.unit.llmctl.conftest import make_record
 
 CORRELATION = UUID(int=7)
-RecordOf = Callable[..., CallbackRecord]
 
 
-def test_json_is_the_record_as_it_stands(record_of: RecordOf) -> None:
-    """Every documented key is there, and the envelope is exactly what was sent."""
-    record = record_of()
+def test_json_is_the_record_as_it_stands() -> None:
+    record = make_record()
     document = describe_record(record)
     assert list(document) == ["topic", "partition", "offset", "key", "timestamp", "headers", "envelope"]
     assert document["timestamp"] == "2026-01-02T03:04:06.500Z"
@@ -26,26 +23,23 @@ def test_json_is_the_record_as_it_stands(record_of: RecordOf) -> None:
     assert document["envelope"] == json.loads(record.value or b"")
 
 
-def test_what_is_no_envelope_is_kept_raw(record_of: RecordOf) -> None:
-    """Whoever needs the bytes gets all of them."""
-    document = describe_record(record_of(raw=b"\x00\xff"))
+def test_what_is_no_envelope_is_kept_raw() -> None:
+    document = describe_record(make_record(raw=b"\x00\xff"))
     assert "envelope" not in document
     assert document["error"] == "no envelope"
     assert base64.b64decode(document["raw"]) == b"\x00\xff"
 
 
-def test_e2e_counts_from_acceptance_to_the_topic(record_of: RecordOf) -> None:
-    """The time that a caller waits, as Kafka's timestamp tells it."""
-    assert read_e2e_seconds(record_of()) == pytest.approx(1.5)
-    assert read_e2e_seconds(record_of(raw=b"x")) is None
+def test_e2e_counts_from_acceptance_to_the_topic() -> None:
+    assert read_e2e_seconds(make_record()) == pytest.approx(1.5)
+    assert read_e2e_seconds(make_record(raw=b"x")) is None
 
 
-def test_a_filter_sees_every_field(record_of: RecordOf) -> None:
-    """Success, error and invalid records say what they have."""
+def test_a_filter_sees_every_field() -> None:
     good, bad, ugly = (
-        view_record(record_of()),
-        view_record(record_of(fails=True)),
-        view_record(record_of(raw=b"caf\xc3\xa9")),
+        view_record(make_record()),
+        view_record(make_record(fails=True)),
+        view_record(make_record(raw=b"caf\xc3\xa9")),
     )
     assert (good.texts["status"], good.texts["winner"], good.texts["error"]) == ("success", "essay_a", None)
     assert (bad.texts["status"], bad.texts["error"]) == ("error", "LLM_PROVIDER_TIMEOUT")
@@ -57,19 +51,16 @@ def test_a_filter_sees_every_field(record_of: RecordOf) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 @pytest.mark.parametrize("kind", [{}, {"fails": True}, {"raw": b"x"}])
-def test_a_row_fits_the_terminal(record_of: RecordOf, kind: dict[str, Any], width: int) -> None:
-    """No row wraps, narrow or wide."""
-    assert len(render_row(record_of(**kind), lay_out(width)).plain) < width
+def test_a_row_fits_the_terminal(kind: dict[str, Any], width: int) -> None:
+    assert len(render_row(make_record(**kind), lay_out(width)).plain) < width
 
 
-def test_a_wide_row_says_more(record_of: RecordOf) -> None:
-    """Space is used for whole names."""
-    assert "openai/gpt-4o-mini" in render_row(record_of(), lay_out(140)).plain
-    assert "PROVIDER_TIMEOUT" in render_row(record_of(fails=True), lay_out(140)).plain
+def test_a_wide_row_says_more() -> None:
+    assert "openai/gpt-4o-mini" in render_row(make_record(), lay_out(140)).plain
+    assert "PROVIDER_TIMEOUT" in render_row(make_record(fails=True), lay_out(140)).plain
 
 
-def test_hostile_fields_stay_in_their_row(record_of: RecordOf) -> None:
-    """A model's name with escapes and newlines is shown, not obeyed."""
-    row = render_row(record_of(model="\x1b[2Jgpt\n\n[bold]x"), lay_out(160)).plain
+def test_hostile_fields_stay_in_their_row() -> None:
+    row = render_row(make_record(model="\x1b[2Jgpt\n\n[bold]x"), lay_out(160)).plain
     assert "␛[2Jgpt [bold]x" in row
     assert row.isprintable()

@@ -1,6 +1,5 @@
-"""Each comparison counts once, under the names that its metadata gives; what does not count has a reason."""
+"""Each comparison counts once, under the names in its metadata; what does not count has a reason."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -13,13 +12,12 @@ from llmctl.jobs.swaps import NameKeys
 from llmctl.jobs.views import view_record
 from llmctl.jobs.win_count import Selection, WinCount, parse_name_keys, read_names
 from service.contracts.enums import EssayComparisonWinner
+from tests.unit.llmctl.conftest import make_record
 
-RecordOf = Callable[..., CallbackRecord]
 ALL = Selection(all_runs=True)
 
 
 def give(record: CallbackRecord, *, winner: str = "essay_a", **metadata: Any) -> CallbackRecord:
-    """The record as another event, with another winner and other metadata."""
     assert record.envelope is not None
     data = record.envelope.data.model_copy(
         update={"winner": EssayComparisonWinner(winner), "request_metadata": metadata}
@@ -28,7 +26,6 @@ def give(record: CallbackRecord, *, winner: str = "essay_a", **metadata: Any) ->
 
 
 def count(selection: Selection, *records: CallbackRecord) -> WinCount:
-    """All of them taken."""
     counted = WinCount(selection)
     for number, record in enumerate(records, start=1):
         counted.take(record, view_record(record), f"line {number}")
@@ -36,12 +33,10 @@ def count(selection: Selection, *records: CallbackRecord) -> WinCount:
 
 
 def left_out(counted: WinCount) -> dict[str, int]:
-    """What was left out, without the reasons that did not occur."""
     return {reason: number for reason, number in counted.describe_left_out().items() if number}
 
 
 def test_the_winner_is_the_text_that_stood_there(callback: CallbackRecord) -> None:
-    """The same two texts in the other order are the same pair, with the names where the essays stood."""
     counted = count(
         ALL,
         give(callback, essay_a_id="x", essay_b_id="y"),
@@ -54,19 +49,18 @@ def test_the_winner_is_the_text_that_stood_there(callback: CallbackRecord) -> No
 
 
 def test_a_copy_of_an_event_counts_once(callback: CallbackRecord) -> None:
-    """What the service sent again after a crash is the same answer, not another one."""
+    """The service may send an event again after a crash."""
     one = give(callback, essay_a_id="x", essay_b_id="y")
     counted = count(ALL, one, one, give(callback, essay_a_id="x", essay_b_id="y"), one)
     assert counted.wins == {("x", "y"): 2}
     assert left_out(counted) == {"duplicate": 2}
 
 
-def test_what_cannot_be_counted_has_a_reason(callback: CallbackRecord, record_of: RecordOf) -> None:
-    """Errors, strangers, nameless texts and a text against itself are neither counted nor forgotten."""
-    broken = record_of(raw=b"\x00")
+def test_what_cannot_be_counted_has_a_reason(callback: CallbackRecord) -> None:
+    broken = make_record(raw=b"\x00")
     counted = count(
         ALL,
-        record_of(fails=True),
+        make_record(fails=True),
         broken,
         broken,
         give(callback, essay_a_id="x"),
@@ -87,7 +81,6 @@ def test_what_cannot_be_counted_has_a_reason(callback: CallbackRecord, record_of
 def test_simulated_runs_are_left_out_unless_asked_for(
     callback: CallbackRecord, selection: Selection, runs: list[str | None]
 ) -> None:
-    """The same rule as in tail-callbacks."""
     simulated = give(callback, essay_a_id="r-1", essay_b_id="z")
     real = replace(give(callback, essay_a_id="None", essay_b_id="z"), headers=())
     counted = count(selection, simulated, real)
@@ -96,7 +89,6 @@ def test_simulated_runs_are_left_out_unless_asked_for(
 
 
 def test_a_filter_chooses(callback: CallbackRecord) -> None:
-    """The language of `--where`."""
     selection = Selection(all_runs=True, filter=parse_filter("meta.kind:good"))
     good = give(callback, essay_a_id="x", essay_b_id="y", kind="good")
     counted = count(selection, good, give(callback, essay_a_id="x", essay_b_id="y", kind="bad"))
@@ -119,13 +111,11 @@ def test_a_filter_chooses(callback: CallbackRecord) -> None:
     ],
 )
 def test_a_name_is_a_text_or_a_whole_number(value: object, name: str | None) -> None:
-    """Nothing else tells one text from another reliably."""
     metadata, keys = {"a": value, "b": "other"}, NameKeys("a", "b")
     assert read_names(metadata, keys) == (None if name is None else (name, "other"))
 
 
 def test_nameless_callbacks_get_advice(callback: CallbackRecord) -> None:
-    """It names what was looked for and what is there, shortened; none is given where all is well."""
     keys = {f"key-{number}{'x' * 100}": "" for number in range(9)}
     advice = count(ALL, give(callback, **keys)).advise_names()
     assert advice is not None
@@ -141,12 +131,10 @@ def test_nameless_callbacks_get_advice(callback: CallbackRecord) -> None:
 
 
 def test_the_keys_can_be_others() -> None:
-    """Two of them, with a comma."""
     assert parse_name_keys("left, right") == NameKeys("left", "right")
 
 
 @pytest.mark.parametrize("text", ["", "left", "left,", "a,b,c", "same,same"])
 def test_what_are_no_two_keys_is_refused(text: str) -> None:
-    """With what would be right."""
     with pytest.raises(ValueError, match="such as essay_a_id,essay_b_id"):
         parse_name_keys(text)

@@ -1,4 +1,4 @@
-"""Records as the consumer hands them out."""
+"""Records as the consumer returns them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ KEY = UUID(int=7)
 
 @dataclass(frozen=True)
 class Record:
-    """What the library looks at of a record."""
-
     topic: str
     partition: int
     offset: int
@@ -23,6 +21,6 @@ class Record:
 
 
 def make_arrival(queue_id: str | None, *, offset: int = 0, key: UUID = KEY, value: bytes = b"{") -> Arrival:
-    """A record of the topic `t` under the id of a request; its value is no callback unless one is given."""
+    """A record of the topic `t` for a request; its value is not a callback unless one is given."""
     headers = [] if queue_id is None else [("request_id", queue_id.encode())]
     return Arrival(Record("t", 0, offset, str(key).encode(), value, headers))

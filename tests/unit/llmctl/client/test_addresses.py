@@ -1,4 +1,4 @@
-"""A program finds service and Kafka as the command line does, and hears of mistakes in its own words."""
+"""A program finds service and Kafka as the command line does, with errors that name its parameters."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ NOTHING: dict[str, str | None] = dict.fromkeys(("url", "bootstrap_servers", "tok
 
 
 def test_defaults() -> None:
-    """Where nothing says anything: what `llmctl up` listens on."""
     found = find_addresses(NOTHING)
     assert (found.url, found.kafka.servers, found.token) == (DEFAULT_URL, DEFAULT_BOOTSTRAP_SERVERS, None)
 
@@ -20,7 +19,6 @@ def test_defaults() -> None:
 def test_arguments_before_variables_before_contexts(
     config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each value by itself; an empty variable says nothing."""
     config_file.write_text(
         'current = "a"\n[contexts.a]\nurl = "http://a"\nbootstrap_servers = "a:1"\ntoken = "a-token"\n'
         '[contexts.b]\nurl = "http://b"\n'
@@ -44,7 +42,6 @@ def test_arguments_before_variables_before_contexts(
     ],
 )
 def test_what_makes_no_sense(given: dict[str, str | None], sentence: str) -> None:
-    """It is a ValueError that names the parameter, and repeats no token."""
     with pytest.raises(WrongSetting, match=sentence) as problem:
         find_addresses(NOTHING | given)
     assert isinstance(problem.value, ValueError)
@@ -52,5 +49,4 @@ def test_what_makes_no_sense(given: dict[str, str | None], sentence: str) -> Non
 
 
 def test_a_token_is_in_no_repr() -> None:
-    """Not by accident either."""
     assert "canary" not in repr(find_addresses(NOTHING | {"token": "canary"}))

@@ -1,4 +1,4 @@
-"""Who waits for what on one topic: matching, early callbacks, copies, and what is kept for how long."""
+"""Waiters on one topic get their callbacks: matching, early callbacks, copies, and what is kept."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ OTHER_KEY = UUID(int=8)
 
 
 async def test_a_callback_goes_to_whoever_waits_for_it() -> None:
-    """Matched by its header, without a look into its value."""
+    """Matched by its header, without parsing its value."""
     watch = TopicWatch("t")
     mine, other = watch.wait_for("q-1"), watch.wait_for("q-2")
     arrival = make_arrival("q-1")
@@ -27,7 +27,6 @@ async def test_a_callback_goes_to_whoever_waits_for_it() -> None:
 
 
 async def test_a_copy_changes_nothing() -> None:
-    """The first record is the answer."""
     watch = TopicWatch("t")
     waiter = watch.wait_for("q-1")
     first = make_arrival("q-1")
@@ -37,7 +36,6 @@ async def test_a_copy_changes_nothing() -> None:
 
 
 async def test_a_callback_before_the_202_is_kept() -> None:
-    """Only one with the key of a request that is under way, and the first of two."""
     watch = TopicWatch("t")
     early_one, early_copy = make_arrival("q-1"), make_arrival("q-1", offset=1)
     with watch.expect(KEY) as early:
@@ -49,7 +47,6 @@ async def test_a_callback_before_the_202_is_kept() -> None:
 
 
 async def test_nothing_is_kept_when_no_request_is_under_way() -> None:
-    """Neither after a submission that went wrong, nor after the last of several with one key."""
     watch = TopicWatch("t")
     with pytest.raises(KeyError), watch.expect(KEY):
         raise KeyError
@@ -64,7 +61,6 @@ async def test_nothing_is_kept_when_no_request_is_under_way() -> None:
 
 
 async def test_two_with_one_request_share_its_callback() -> None:
-    """The second 202 under the same key finds what the first has taken."""
     watch = TopicWatch("t")
     with watch.expect(KEY) as early:
         watch.take(make_arrival("q-1"))
@@ -74,7 +70,6 @@ async def test_two_with_one_request_share_its_callback() -> None:
 
 
 async def test_what_nobody_holds_is_forgotten() -> None:
-    """A caller that gives up leaves nothing behind."""
     watch = TopicWatch("t")
     waiter = watch.wait_for("q-1")
     before = watch.is_idle
@@ -85,7 +80,6 @@ async def test_what_nobody_holds_is_forgotten() -> None:
 
 
 async def test_a_topic_that_ends_is_said_to_all() -> None:
-    """To those who wait, to listeners, and to who comes later; what has come before stays."""
     watch = TopicWatch("t")
     done, open_ = watch.wait_for("q-1"), watch.wait_for("q-2")
     feed = Feed()
@@ -103,7 +97,6 @@ async def test_a_topic_that_ends_is_said_to_all() -> None:
 
 
 async def test_listeners_hear_of_a_gap_and_callers_go_on() -> None:
-    """The callback may still come."""
     watch = TopicWatch("t")
     waiter, feed = watch.wait_for("q-1"), Feed()
     watch.join(feed)
@@ -117,7 +110,6 @@ async def test_listeners_hear_of_a_gap_and_callers_go_on() -> None:
 
 
 async def test_one_who_is_cancelled_leaves_the_others_waiting() -> None:
-    """A waiter is no one's own."""
     waiter = TopicWatch("t").wait_for("q-1")
     hasty, patient = asyncio.create_task(waiter.wait()), asyncio.create_task(waiter.wait())
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What can be known of a broker's release."""
+"""The release of a broker is derived from the protocol versions it speaks."""
 
 import pytest
 
@@ -26,5 +26,4 @@ from llmctl.client.broker_release import BrokerApi, describe_release
     ],
 )
 def test_a_release_is_told_as_far_as_it_is_known(api: BrokerApi, said: str) -> None:
-    """By the features of KRaft, else by the calls alone."""
     assert describe_release(api) == said

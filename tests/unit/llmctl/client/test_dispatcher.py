@@ -1,4 +1,4 @@
-"""One reader for all: topics come and go, hindrances pass, and what breaks it is said to everybody."""
+"""One reader serves all topics: they come and go, obstacles pass, and a failure reaches all waiters."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -20,8 +20,6 @@ from tests.waiting import until
 
 
 class FakeReader(TopicReader):
-    """Hands out what the test puts into it."""
-
     def __init__(self) -> None:
         super().__init__(None, "kafka:9092")
         self.results: asyncio.Queue[Sequence[Any] | Exception] = asyncio.Queue()
@@ -29,7 +27,6 @@ class FakeReader(TopicReader):
         self.looked_at = 0.0
 
     async def read(self, wait_seconds: float) -> Sequence[Any]:
-        """The next result; an exception is raised."""
         try:
             async with asyncio.timeout(wait_seconds):
                 result = await self.results.get()
@@ -40,12 +37,10 @@ class FakeReader(TopicReader):
         return result
 
     def list_partitions(self, topic: str) -> frozenset[int]:
-        """As many as the test says."""
         self.looked_at = asyncio.get_running_loop().time()
         return frozenset(range(self.partitions.get(topic, 0)))
 
     async def find_ends(self, places: Collection[Place]) -> dict[Place, int]:
-        """Everywhere 10."""
         return dict.fromkeys(places, 10)
 
     def _assign(self) -> None:
@@ -53,15 +48,12 @@ class FakeReader(TopicReader):
 
 
 class Cluster:
-    """The topics that there are, and how often they were asked for."""
-
     def __init__(self) -> None:
         self.topics = {"t": 1, "u": 2}
         self.asked = 0
         self.away = False
 
     async def read_topics(self, _: KafkaAddress) -> Mapping[str, TopicFacts]:
-        """As the admin client does."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.away:
@@ -71,7 +63,6 @@ class Cluster:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """A cluster of two topics, looked after without a pause."""
     cluster = Cluster()
     monkeypatch.setattr(dispatching, "read_topics", cluster.read_topics)
     monkeypatch.setattr(dispatching, "LOOK_SECONDS", 0.001)
@@ -81,24 +72,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def reader() -> FakeReader:
-    """A reader that has nothing yet."""
     return FakeReader()
 
 
 @pytest.fixture
 def dispatcher(reader: FakeReader, cluster: Cluster) -> Dispatcher:
-    """A dispatcher that does not run yet."""
     reader.partitions = dict(cluster.topics)
     return Dispatcher(reader, KafkaAddress("kafka:9092"))
 
 
 def make_record(queue_id: str, topic: str = "t") -> Record:
-    """A record under the id of a request."""
     return Record(topic, 0, 10, b"k", b"{", [("request_id", queue_id.encode())])
 
 
 async def test_topics_are_added_together(dispatcher: Dispatcher, cluster: Cluster) -> None:
-    """A hundred who come at once cost one look at the cluster, or two; later ones none."""
     await asyncio.gather(*(dispatcher.follow([topic]) for topic in ["t", "u"] * 50))
     assert cluster.asked <= 2
     asked = cluster.asked
@@ -109,7 +96,6 @@ async def test_topics_are_added_together(dispatcher: Dispatcher, cluster: Cluste
 
 
 async def test_one_unknown_topic_does_not_stand_in_the_way_of_others(dispatcher: Dispatcher) -> None:
-    """Each who asks hears of its own."""
     found = await asyncio.gather(
         dispatcher.follow(["t"]), dispatcher.follow(["tt"]), dispatcher.follow(["u"]), return_exceptions=True
     )
@@ -119,7 +105,6 @@ async def test_one_unknown_topic_does_not_stand_in_the_way_of_others(dispatcher:
 
 
 async def test_a_broker_out_of_reach_can_be_asked_again(dispatcher: Dispatcher, cluster: Cluster) -> None:
-    """The problem is said in words for programs, and is not kept."""
     cluster.away = True
     with pytest.raises(BrokerOutOfReach, match="`bootstrap_servers=`"):
         await dispatcher.follow(["t"])
@@ -128,7 +113,6 @@ async def test_a_broker_out_of_reach_can_be_asked_again(dispatcher: Dispatcher, 
 
 
 async def test_hindrances_are_waited_through(dispatcher: Dispatcher, reader: FakeReader) -> None:
-    """A broker that is away, a batch that cannot be read: the next try goes on."""
     async with _running(dispatcher):
         (watch,) = await dispatcher.follow(["t"])
         waiter = watch.wait_for("q-1")
@@ -144,7 +128,6 @@ async def test_hindrances_are_waited_through(dispatcher: Dispatcher, reader: Fak
 
 
 async def test_a_refused_topic_ends_alone(dispatcher: Dispatcher, reader: FakeReader) -> None:
-    """The others are read on."""
     async with _running(dispatcher):
         refused, other = await dispatcher.follow(["t", "u"])
         lost, found = refused.wait_for("q-1"), other.wait_for("q-2")
@@ -157,7 +140,6 @@ async def test_a_refused_topic_ends_alone(dispatcher: Dispatcher, reader: FakeRe
 
 
 async def test_what_breaks_it_is_said_to_all_who_wait(dispatcher: Dispatcher, reader: FakeReader) -> None:
-    """Every caller gets an error, whoever holds the client the cause, and nothing more can be asked."""
     waiting: list[asyncio.Task[Any]] = []
 
     async def use() -> None:
@@ -183,7 +165,6 @@ async def test_what_breaks_it_is_said_to_all_who_wait(dispatcher: Dispatcher, re
 async def test_new_partitions_are_read_from_their_beginning(
     dispatcher: Dispatcher, reader: FakeReader
 ) -> None:
-    """What came on them before they were noticed is not missed."""
     async with _running(dispatcher):
         (watch,) = await dispatcher.follow(["t"])
         waiter = watch.wait_for("q-1")
@@ -197,7 +178,7 @@ async def test_new_partitions_are_read_from_their_beginning(
 async def test_a_deleted_topic_is_ended_once_the_cluster_confirms_it(
     dispatcher: Dispatcher, reader: FakeReader, cluster: Cluster
 ) -> None:
-    """A broker that does not tell of a topic for a moment, or does not answer, ends nothing."""
+    """A broker that omits a topic for a moment, or does not answer, ends nothing."""
     async with _running(dispatcher):
         (watch,) = await dispatcher.follow(["t"])
         waiter = watch.wait_for("q-1")
@@ -216,11 +197,10 @@ async def test_a_deleted_topic_is_ended_once_the_cluster_confirms_it(
 async def test_a_topic_of_which_nobody_expects_anything_is_dropped(
     dispatcher: Dispatcher, reader: FakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not while somebody waits or listens, however long nothing comes."""
-    monkeypatch.setattr(dispatching, "IDLE_LIMIT_SECONDS", 0.01)
     async with _running(dispatcher):
         watch, other = await dispatcher.follow(["t", "u"])
         waiter = watch.wait_for("q-1")
+        monkeypatch.setattr(dispatching, "IDLE_LIMIT_SECONDS", 0.01)  # not before somebody waits on "t"
         await until(lambda: ("u", 0) not in reader.places)
         assert ("t", 0) in reader.places
         with dispatcher.attend([watch]):

@@ -1,4 +1,4 @@
-"""A feed holds a little for a listener, and says when it is too little."""
+"""A feed buffers a few records for a listener, and reports when it overflows."""
 
 import asyncio
 
@@ -9,7 +9,6 @@ from tests.unit.llmctl.client.records import make_arrival
 
 
 async def test_what_was_offered_is_taken_in_order() -> None:
-    """At once where something is there, else when it comes."""
     feed = Feed()
     one, two, three = (make_arrival("q", offset=number) for number in range(3))
     feed.offer(one)
@@ -23,7 +22,6 @@ async def test_what_was_offered_is_taken_in_order() -> None:
 
 
 async def test_a_full_feed_takes_nothing_more() -> None:
-    """What it holds is handed out, then it says that the rest is elsewhere, and stays at that."""
     feed = Feed(limit=2)
     arrivals = [make_arrival("q", offset=number) for number in range(4)]
     for each in arrivals[:3]:
@@ -35,7 +33,6 @@ async def test_a_full_feed_takes_nothing_more() -> None:
 
 
 async def test_a_problem_comes_after_what_came_before_it() -> None:
-    """The first problem is raised; what is offered after it is not taken."""
     feed = Feed()
     before = make_arrival("q")
     feed.offer(before)

@@ -1,4 +1,4 @@
-"""When a listener may follow what is new, and when it would miss something by that."""
+"""A listener joins the live feed only if it misses nothing by that."""
 
 from collections.abc import Collection
 
@@ -15,24 +15,19 @@ PLACE: Place = ("t", 0)
 
 
 class StillDispatcher(Dispatcher):
-    """Has read one topic as far as the test says, and does not move."""
-
     def __init__(self, places: dict[Place, int]) -> None:
         self._problem = None
         self.now = places
 
     def find_places(self, topics: Collection[str]) -> dict[Place, int]:
-        """As the test says."""
         return dict(self.now)
 
 
 def listen(dispatcher: Dispatcher, watch: TopicWatch, offset: int) -> Listening:
-    """A listener that goes on at an offset."""
     return Listening(dispatcher, "kafka:9092", ["t"], {PLACE: offset}, lambda _: True, [watch])
 
 
 async def test_it_joins_at_once_where_nothing_is_missing() -> None:
-    """What comes between its making and its first step is not missed."""
     for offset in (10, 12):
         watch = TopicWatch("t")
         listening = listen(StillDispatcher({PLACE: 10}), watch, offset)
@@ -40,7 +35,6 @@ async def test_it_joins_at_once_where_nothing_is_missing() -> None:
 
 
 async def test_it_does_not_join_while_it_is_behind() -> None:
-    """On any partition, also on one that it does not know yet."""
     for now in ({PLACE: 11}, {PLACE: 10, ("t", 1): 1}):
         watch = TopicWatch("t")
         assert listen(StillDispatcher(now), watch, 10)._feed is None
@@ -48,7 +42,7 @@ async def test_it_does_not_join_while_it_is_behind() -> None:
 
 
 async def test_it_does_not_join_a_reader_that_went_back() -> None:
-    """The topic was made anew while it caught up: its offsets are of another time."""
+    """The topic was created again while the listener caught up, so its offsets are meaningless."""
     watch = TopicWatch("t")
     dispatcher = StillDispatcher({PLACE: 10})
     listening = listen(dispatcher, watch, 5)

@@ -1,4 +1,4 @@
-"""Positions outlive the process as JSON, and what is no position is refused."""
+"""Positions survive as JSON, and malformed ones are refused."""
 
 import json
 
@@ -8,7 +8,6 @@ from llmctl.library import Position
 
 
 def test_a_position_as_json() -> None:
-    """There and back, with partitions as numbers again."""
     position = Position({"results": {0: 12, 10: 0}, "other": {1: 7}})
     assert json.loads(position.to_json()) == {"results": {"0": 12, "10": 0}, "other": {"1": 7}}
     assert Position.from_json(position.to_json()) == position
@@ -19,13 +18,11 @@ def test_a_position_as_json() -> None:
     ["[]", '{"t": 1}', '{"t": {"0": -1}}', '{"t": {"0": true}}', '{"t": {"a": 1}}', '{"t": {"-1": 1}}', "{"],
 )
 def test_what_is_no_position(text: str) -> None:
-    """It is refused where it is read, not where it is used."""
     with pytest.raises(ValueError):
         Position.from_json(text)
 
 
 def test_the_part_about_some_topics() -> None:
-    """All partitions of each, and a word where one is missing."""
     position = Position.of_places({("a", 0): 1, ("a", 1): 2, ("b", 0): 3})
     assert position.places_of(["a"]) == {("a", 0): 1, ("a", 1): 2}
     assert position == Position({"a": {0: 1, 1: 2}, "b": {0: 3}})

@@ -1,4 +1,4 @@
-"""Copies of events are told from new ones, in memory that does not grow."""
+"""Copies of events are recognised with bounded memory."""
 
 from uuid import UUID
 
@@ -6,13 +6,11 @@ from llmctl.client.seen import SeenEvents
 
 
 def test_a_copy_is_known() -> None:
-    """The first is new, all further ones are copies."""
     seen = SeenEvents()
     assert [seen.is_copy(UUID(int=number)) for number in (1, 2, 1, 2, 3)] == [False, False, True, True, False]
 
 
 def test_only_the_last_are_remembered() -> None:
-    """Beyond the limit the one that was seen longest ago is forgotten; a copy counts as seen."""
     seen = SeenEvents(limit=2)
     for number in (1, 2, 1, 3):
         seen.is_copy(UUID(int=number))
@@ -22,7 +20,6 @@ def test_only_the_last_are_remembered() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """However many go through."""
     seen = SeenEvents(limit=100)
     for number in range(10_000):
         seen.is_copy(UUID(int=number))

@@ -1,4 +1,4 @@
-"""What the service's answers mean to a program, and when a request is sent again."""
+"""The service's responses as results and exceptions, and when a request is sent again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,9 +8,11 @@ import httpx
 import pytest
 import respx
 
+from llmctl.client import service as service_client
 from llmctl.client.http import open_http
 from llmctl.client.sending import SENT_AT_ONCE, Sender
 from llmctl.library import LLMErrorCode, Refused, ServiceOutOfReach
+from tests.waiting import HANG_SECONDS
 
 URL = "http://service:8080"
 PATH = "/api/v1/comparison"
@@ -26,26 +28,24 @@ ACCEPTED = {
 
 
 def refuse(status: int, code: LLMErrorCode, **headers: str) -> httpx.Response:
-    """An error answer of the service."""
     return httpx.Response(status, json={"error": {"error_code": code, "message": "no"}}, headers=headers)
 
 
 @pytest.fixture
 async def service() -> AsyncIterator[respx.MockRouter]:
-    """A stand-in for the service."""
     async with respx.mock(base_url=URL) as router:
         yield router
 
 
 @pytest.fixture
-async def sender(service: respx.MockRouter) -> AsyncIterator[Sender]:
-    """A sender that asks a full service again for ten seconds."""
+async def sender(service: respx.MockRouter, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sender]:
+    for name in ("LEAST_RETRY_PAUSE_SECONDS", "RESEND_PAUSE_SECONDS"):
+        monkeypatch.setattr(service_client, name, 0.0)
     async with open_http(URL, "canary-token") as http:
-        yield Sender(http, URL, 10.0)
+        yield Sender(http, URL, HANG_SECONDS)
 
 
 async def test_a_202(sender: Sender, service: respx.MockRouter) -> None:
-    """Body, key and token go out as they are."""
     route = service.post(PATH).respond(202, json=ACCEPTED)
     accepted = await sender.submit(BODY, "key-1")
     (call,) = route.calls
@@ -66,7 +66,6 @@ async def test_a_202(sender: Sender, service: respx.MockRouter) -> None:
     ],
 )
 async def test_a_refusal(sender: Sender, service: respx.MockRouter, status: int, code: LLMErrorCode) -> None:
-    """It is final, and carries what the service said."""
     route = service.post(PATH).mock(return_value=refuse(status, code))
     with pytest.raises(Refused, match=f"{code}: no") as refused:
         await sender.submit(BODY, "key-1")
@@ -76,7 +75,6 @@ async def test_a_refusal(sender: Sender, service: respx.MockRouter, status: int,
 
 
 async def test_a_full_service_is_asked_again(sender: Sender, service: respx.MockRouter) -> None:
-    """Under the same key, until it takes the request."""
     full = refuse(503, LLMErrorCode.QUEUE_FULL, **{"Retry-After": "0"})
     route = service.post(PATH).mock(side_effect=[full, full, httpx.Response(202, json=ACCEPTED)])
     assert (await sender.submit(BODY, "key-1")).queue_id == "q-1"
@@ -86,7 +84,6 @@ async def test_a_full_service_is_asked_again(sender: Sender, service: respx.Mock
 async def test_a_service_that_stays_full_is_refused_with_its_own_words(
     sender: Sender, service: respx.MockRouter
 ) -> None:
-    """At once where the pause passes the limit; what it said to others earlier does not count."""
     full = refuse(503, LLMErrorCode.QUEUE_FULL, **{"Retry-After": "3600"})
     service.post(PATH).mock(return_value=full)
     for _ in range(2):
@@ -100,7 +97,6 @@ async def test_a_service_that_stays_full_is_refused_with_its_own_words(
 
 
 async def test_a_lost_answer_is_asked_for_again(sender: Sender, service: respx.MockRouter) -> None:
-    """Under the same key, so that the request is accepted once."""
     lost = httpx.ReadError("broken")
     route = service.post(PATH).mock(side_effect=[lost, httpx.Response(202, json=ACCEPTED)])
     assert (await sender.submit(BODY, "key-1")).queue_id == "q-1"
@@ -108,7 +104,6 @@ async def test_a_lost_answer_is_asked_for_again(sender: Sender, service: respx.M
 
 
 async def test_what_answers_is_not_the_service(sender: Sender, service: respx.MockRouter) -> None:
-    """A page of somebody else's is said in words for programs, without the token."""
     service.post(PATH).respond(200, html="<html>")
     service.delete(f"{PATH}/q-1").respond(404, html="<html>")
     for asking in (sender.submit(BODY, "key-1"), sender.cancel("q-1")):
@@ -118,7 +113,6 @@ async def test_what_answers_is_not_the_service(sender: Sender, service: respx.Mo
 
 
 async def test_nobody_answers(sender: Sender, service: respx.MockRouter) -> None:
-    """It is said at once; the key is in the error, for whoever wants to hand the request in again."""
     service.post(PATH).mock(side_effect=httpx.ConnectError("refused"))
     with pytest.raises(ServiceOutOfReach, match="No service answers at http://service:8080") as problem:
         await sender.submit(BODY, "key-1")
@@ -128,7 +122,7 @@ async def test_nobody_answers(sender: Sender, service: respx.MockRouter) -> None
 async def test_no_more_are_sent_at_once_than_there_are_turns(
     sender: Sender, service: respx.MockRouter
 ) -> None:
-    """A thousand callers wait for their turn, without a limit of httpx passing meanwhile."""
+    """Callers wait for their turn outside httpx, so none of its timeouts passes meanwhile."""
     under_way, most = 0, 0
 
     async def answer(_: httpx.Request) -> httpx.Response:
@@ -140,7 +134,7 @@ async def test_no_more_are_sent_at_once_than_there_are_turns(
         return httpx.Response(202, json=ACCEPTED)
 
     service.post(PATH).mock(side_effect=answer)
-    await asyncio.gather(*(sender.submit(BODY, f"key-{number}") for number in range(200)))
+    await asyncio.gather(*(sender.submit(BODY, f"key-{number}") for number in range(SENT_AT_ONCE + 50)))
     assert most == SENT_AT_ONCE
 
 
@@ -154,14 +148,13 @@ async def test_no_more_are_sent_at_once_than_there_are_turns(
 async def test_cancelling(
     sender: Sender, service: respx.MockRouter, answer: httpx.Response, cancelled: bool
 ) -> None:
-    """Whether there was something to cancel; the id goes out as one segment of the path."""
+    """The id goes out as one segment of the path."""
     route = service.delete(path__regex=rf"{PATH}/.*").mock(return_value=answer)
     assert await sender.cancel("a/b") is cancelled
     assert route.calls[0].request.url.raw_path == f"{PATH}/a%2Fb".encode()
 
 
 async def test_cancelling_is_refused(sender: Sender, service: respx.MockRouter) -> None:
-    """Anything but a 404 of the service itself is a problem."""
     service.delete(f"{PATH}/q-1").mock(return_value=refuse(401, LLMErrorCode.UNAUTHORIZED))
     with pytest.raises(Refused, match="LLM_UNAUTHORIZED"):
         await sender.cancel("q-1")

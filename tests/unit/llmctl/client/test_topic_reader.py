@@ -1,4 +1,4 @@
-"""What the consumer's errors mean, and that nothing it passed over in one is lost."""
+"""The consumer's errors are classified, and no record it skipped in one is lost."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -21,53 +21,43 @@ T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
 class FakeConsumer:
-    """Answers what the test says, and notes where it was put."""
-
     def __init__(self) -> None:
         self.results: list[Mapping[TopicPartition, Sequence[Any]] | KafkaError] = []
         self.assigned: list[TopicPartition] = []
         self.sought: dict[TopicPartition, int] = {}
 
     def assign(self, partitions: list[TopicPartition]) -> None:
-        """A new assignment knows no positions."""
         self.assigned, self.sought = partitions, {}
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Puts it somewhere."""
         self.sought[partition] = offset
 
     async def getmany(self, **_: object) -> Mapping[TopicPartition, Sequence[Any]]:
-        """The next result."""
         result = self.results.pop(0)
         if isinstance(result, KafkaError):
             raise result
         return result
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Everywhere 3."""
         return dict.fromkeys(partitions, 3)
 
     async def position(self, partition: TopicPartition) -> int:
-        """Two further than it was put."""
         return self.sought[partition] + 2
 
 
 @pytest.fixture
 def consumer() -> FakeConsumer:
-    """A consumer that has nothing yet."""
     return FakeConsumer()
 
 
 @pytest.fixture
 async def reader(consumer: FakeConsumer) -> TopicReader:
-    """A reader of two partitions."""
     reader = TopicReader(consumer, "kafka:9092")
     reader.put({("t", 0): 5, ("t", 1): 7})
     return reader
 
 
 async def test_places_follow_what_is_read(reader: TopicReader, consumer: FakeConsumer) -> None:
-    """Also where compaction left offsets out; a partition more keeps the others where they are."""
     records = [Record("t", 1, offset, None, None, ()) for offset in (7, 9)]
     consumer.results = [{T1: records}]
     assert list(await reader.read(1)) == records
@@ -80,14 +70,13 @@ async def test_places_follow_what_is_read(reader: TopicReader, consumer: FakeCon
 async def test_where_nothing_came_what_is_no_record_is_passed(
     reader: TopicReader, consumer: FakeConsumer
 ) -> None:
-    """Markers of transactions stand there for good."""
+    """Transaction markers take offsets that are never read."""
     consumer.results = [{}]
     assert list(await reader.read(1)) == []
     assert reader.places == {("t", 0): 7, ("t", 1): 9}
 
 
 async def test_what_is_gone_is_said_and_passed(reader: TopicReader, consumer: FakeConsumer) -> None:
-    """The next reading goes on with what is left."""
     consumer.results = [OffsetOutOfRangeError({T0: 5}), {}]
     with pytest.raises(Gap, match="t/0 has no offset 5 any more and goes on at 3") as gap:
         await reader.read(1)
@@ -100,8 +89,6 @@ async def test_what_is_gone_is_said_and_passed(reader: TopicReader, consumer: Fa
 async def test_one_partition_does_not_keep_the_others_waiting(
     reader: TopicReader, consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nobody says how it goes on, it is asked again later."""
-
     async def say_nothing(_: object) -> dict[TopicPartition, int]:
         await asyncio.Event().wait()
         return {}
@@ -117,7 +104,6 @@ async def test_one_partition_does_not_keep_the_others_waiting(
 async def test_an_error_about_a_place_that_was_left_is_none(
     reader: TopicReader, consumer: FakeConsumer
 ) -> None:
-    """It was under way as the partition was dropped or moved."""
     other = TopicPartition("u", 0)
     consumer.results = [
         OffsetOutOfRangeError({T0: 4}),
@@ -140,7 +126,7 @@ async def test_an_error_about_a_place_that_was_left_is_none(
 async def test_after_an_error_it_reads_from_where_it_stood(
     reader: TopicReader, consumer: FakeConsumer, error: KafkaError, meaning: type[Exception]
 ) -> None:
-    """The consumer may have passed records that it never handed out."""
+    """The consumer may have skipped records that it never returned."""
     consumer.results = [error, {T0: [Record("t", 0, 5, None, None, ())]}]
     with pytest.raises(meaning):
         await reader.read(1)

@@ -1,9 +1,7 @@
-"""Facts as a healthy installation tells them, and short words for what checks come to."""
+"""Facts of a healthy installation, and helpers that read the checks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pytest
 
 from llmctl.client.broker_release import BrokerApi
 from llmctl.client.cluster import ClusterState, PartitionState, TopicState
@@ -42,38 +40,30 @@ AT = 1767323045.0
 
 
 def good(document: dict[str, Any], **times: float) -> Reply:
-    """A 200 with this document."""
     return Reply(200, document, **times)
 
 
 def refusal(status: int, message: str = "No.", **details: object) -> Reply:
-    """An error of the service."""
     return Reply(status, {"error": {"error_code": "LLM_X", "message": message, "details": details}})
 
 
-@pytest.fixture
-def service() -> Callable[..., ServiceFacts]:
-    """A service in order, but for what is named."""
-
-    def make(**other: Any) -> ServiceFacts:
-        facts: dict[str, Any] = {
-            "url": "http://127.0.0.1:8080",
-            "readiness": good({"status": "ready", "broker": "up"}),
-            "snapshot": good(SNAPSHOT, sent_unix_seconds=AT, received_unix_seconds=AT + 0.01),
-            "providers": good({"providers": [PROVIDER]}),
-            "metrics": Reply(200),
-        }
-        return ServiceFacts(**facts | other)
-
-    return make
+def make_service(**other: Any) -> ServiceFacts:
+    """A healthy service, except for the given facts."""
+    facts: dict[str, Any] = {
+        "url": "http://127.0.0.1:8080",
+        "readiness": good({"status": "ready", "broker": "up"}),
+        "snapshot": good(SNAPSHOT, sent_unix_seconds=AT, received_unix_seconds=AT + 0.01),
+        "providers": good({"providers": [PROVIDER]}),
+        "metrics": Reply(200),
+    }
+    return ServiceFacts(**facts | other)
 
 
-@pytest.fixture
-def silent(service: Callable[..., ServiceFacts]) -> ServiceFacts:
-    """A service that is not there."""
+def make_silent() -> ServiceFacts:
+    """A service that does not answer."""
     asked = Unknown("No service answers at http://x; start one", out_of_reach=True)
     rest = Unknown("the service is out of reach")
-    return service(readiness=asked, snapshot=rest, providers=rest, metrics=rest)
+    return make_service(readiness=asked, snapshot=rest, providers=rest, metrics=rest)
 
 
 def make_topic(
@@ -82,37 +72,29 @@ def make_topic(
     leaders: Sequence[bool] = (True, True, True),
     settings: Mapping[str, str] | None = None,
 ) -> TopicState:
-    """A topic with a partition for each leader, in order but for these settings."""
     partitions = (
         PartitionState(number, has_leader, copies, in_sync) for number, has_leader in enumerate(leaders)
     )
     return TopicState(TOPIC, tuple(partitions), SETTINGS | dict(settings or {}))
 
 
-@pytest.fixture
-def kafka() -> Callable[..., KafkaFacts]:
-    """Three brokers in order with one topic, but for what is named."""
-
-    def make(
-        topic: TopicState | None = None, brokers: int = 3, groups: Sequence[GroupLag] = (), **other: Any
-    ) -> KafkaFacts:
-        state = make_topic() if topic is None else topic
-        facts: dict[str, Any] = {
-            "cluster": ClusterState(brokers, (TOPIC, "other"), {TOPIC: state}),
-            "api": BrokerApi({22: (0, 5), 65: (0, 1)}, 33, 33),
-            "lag": TopicsReport((), tuple(groups), None),
-        }
-        return KafkaFacts(**facts | other)
-
-    return make
+def make_kafka(
+    topic: TopicState | None = None, brokers: int = 3, groups: Sequence[GroupLag] = (), **other: Any
+) -> KafkaFacts:
+    """Three healthy brokers with one topic, except for the given facts."""
+    state = make_topic() if topic is None else topic
+    facts: dict[str, Any] = {
+        "cluster": ClusterState(brokers, (TOPIC, "other"), {TOPIC: state}),
+        "api": BrokerApi({22: (0, 5), 65: (0, 1)}, 33, 33),
+        "lag": TopicsReport((), tuple(groups), None),
+    }
+    return KafkaFacts(**facts | other)
 
 
 def read(checks: Sequence[Check]) -> dict[str, str]:
-    """The verdict of each check, by its name."""
     return {check.name: check.verdict.value for check in checks}
 
 
 def find(checks: Sequence[Check], name: str) -> Check:
-    """The one of this name."""
     (found,) = [check for check in checks if check.name == name]
     return found

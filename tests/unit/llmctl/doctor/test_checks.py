@@ -1,4 +1,4 @@
-"""What checks come to together, and the words in them."""
+"""The verdict of all checks together, and the words in them."""
 
 import pytest
 
@@ -24,19 +24,16 @@ LEFT_OUT = SECTION.left_out("readers", "not told")
     ],
 )
 def test_the_worst_check_counts(checks: list, strict: bool, verdict: Verdict, code: ExitCode) -> None:  # type: ignore[type-arg]
-    """A warning fails only where it is told to; what was left out says nothing."""
+    """A warning fails only in strict mode; a skipped check never does."""
     report = Report(checks, strict)
-
     assert (report.verdict, report.exit_code) == (verdict, code)
 
 
 def test_nobody_there_is_more_than_a_failed_check() -> None:
-    """A script can tell it by the code."""
     assert Report([FAILED], out_of_reach=True).exit_code is ExitCode.UNREACHABLE
 
 
 def test_a_check_is_told_as_json_with_all_that_it_says() -> None:
-    """Its title names group, subject and check."""
     assert WARNED.describe() == {
         "group": "topics",
         "subject": "results",
@@ -54,7 +51,6 @@ def test_a_check_is_told_as_json_with_all_that_it_says() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**26, "64 MiB"), (2**40, "1.0 TiB")],
 )
 def test_sizes_are_said_shortly(count: int, said: str) -> None:
-    """In powers of 1,024."""
     assert say_bytes(count) == said
 
 
@@ -63,12 +59,10 @@ def test_sizes_are_said_shortly(count: int, said: str) -> None:
     [(604_800_000, "7 days"), (86_400_000, "24 h"), (5_400_000, "90 min"), (20_000, "20 s")],
 )
 def test_spans_are_said_shortly(milliseconds: int, said: str) -> None:
-    """In the largest unit of which there are two."""
     assert say_milliseconds(milliseconds) == said
 
 
 def test_counts_have_their_plural() -> None:
-    """One is one."""
     assert (say_count(1, "topic"), say_count(1200, "topic")) == ("1 topic", "1,200 topics")
 
 
@@ -81,5 +75,4 @@ def test_counts_have_their_plural() -> None:
     ],
 )
 def test_a_sentence_is_split_into_what_is_wrong_and_what_to_do(sentence: str, parts: tuple[str, str]) -> None:
-    """Our errors say both."""
     assert split_advice(sentence, "Look.") == parts

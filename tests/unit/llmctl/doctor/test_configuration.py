@@ -1,4 +1,4 @@
-"""The file of contexts and the addresses: what is said of them."""
+"""Checks of the file of contexts and of the addresses."""
 
 from pathlib import Path
 
@@ -20,7 +20,6 @@ CONTEXT = '[contexts.far]\nurl = "{url}"\nbootstrap_servers = "k:9092"\ntoken = 
 
 
 def examine(**spoken: str) -> tuple[list[Check], Places]:
-    """The checks and the addresses, where this is spoken."""
     said = {name: Setting(name, value, "option") for name, value in spoken.items()}
     found = read_configuration(said)
     places = find_places(found)
@@ -28,11 +27,8 @@ def examine(**spoken: str) -> tuple[list[Check], Places]:
 
 
 def test_the_chosen_context_is_told_with_where_each_value_is_from(config_file: Path) -> None:
-    """And it is what is used."""
     config_file.write_text('current = "far"\n' + CONTEXT.format(url="https://far.example"))
-
     checks, places = examine(bootstrap_servers="own:9092")
-
     assert read(checks) == {"file": "pass", "service": "pass", "kafka": "pass"}
     assert "context far (current in" in find(checks, "file").seen
     assert find(checks, "service").seen.startswith("https://far.example (context far")
@@ -46,33 +42,24 @@ def test_the_chosen_context_is_told_with_where_each_value_is_from(config_file: P
 
 
 def test_no_file_is_no_fault(config_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Options, variables and defaults are enough."""
     monkeypatch.delenv("LLMCTL_CONFIG")
     monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path / "nothing"))
-
     checks, places = examine()
-
     assert read(checks) == {"file": "pass", "service": "pass", "kafka": "pass"}
     assert (places.url, str(places.kafka)) == ("http://127.0.0.1:8080", "127.0.0.1:9092")
 
 
 def test_an_exposed_token_is_a_warning(config_file: Path) -> None:
-    """With the command that hides it."""
     config_file.write_text(CONTEXT.format(url="https://far.example"))
     config_file.chmod(0o644)
-
     check = find(examine()[0], "file")
-
     assert (check.verdict, check.advice) == ("warn", f"`chmod 600 {config_file}` keeps it yours.")
 
 
 def test_a_token_over_plain_http_is_a_warning_but_on_this_machine(config_file: Path) -> None:
-    """Others could read it on its way."""
     config_file.write_text(CONTEXT.format(url="http://far.example"))
-
     far, _ = examine(context="far")
     near, _ = examine(context="far", url="http://127.0.0.1:8080")
-
     assert (find(far, "service").verdict, find(near, "service").verdict) == ("warn", "pass")
 
 
@@ -85,11 +72,8 @@ def test_a_token_over_plain_http_is_a_warning_but_on_this_machine(config_file: P
     ],
 )
 def test_a_faulty_file_leaves_the_addresses_open(config_file: Path, text: str, said: str) -> None:
-    """Nothing is asked at addresses that may not be meant."""
     config_file.write_text(text)
-
     checks, places = examine(url="http://here:1")
-
     assert read(checks) == {"file": "fail", "service": "skip", "kafka": "skip"}
     assert said in find(checks, "file").seen
     assert isinstance(places.url, Unknown)
@@ -97,10 +81,8 @@ def test_a_faulty_file_leaves_the_addresses_open(config_file: Path, text: str, s
 
 
 def test_each_wrong_address_is_a_failure_of_its_own() -> None:
-    """The other one can still be asked."""
     checks, places = examine(url="ftp://x", bootstrap_servers="k:9092")
     others, _ = examine(url="http://x", bootstrap_servers="k:none")
-
     assert read(checks) == {"file": "pass", "service": "fail", "kafka": "pass"}
     assert find(checks, "service").advice == "Write for example http://127.0.0.1:8080."
     assert places.kafka == KafkaAddress("k:9092")
@@ -108,17 +90,13 @@ def test_each_wrong_address_is_a_failure_of_its_own() -> None:
 
 
 def test_a_token_that_no_header_can_carry_is_a_failure() -> None:
-    """Nothing is asked with it."""
     checks, places = examine(token="schlüssel")
-
     assert (find(checks, "service").verdict, isinstance(places.url, Unknown)) == ("fail", True)
 
 
 def test_the_default_kafka_of_a_service_elsewhere_is_a_warning() -> None:
-    """It is hardly the service's own."""
     far, _ = examine(url="https://far.example")
     near, _ = examine(url="http://localhost:8081")
-
     assert (find(far, "kafka").verdict, find(near, "kafka").verdict) == ("warn", "pass")
 
 
@@ -133,5 +111,4 @@ def test_the_default_kafka_of_a_service_elsewhere_is_a_warning() -> None:
     ],
 )
 def test_this_machine_is_known_by_its_names(url: str, here: bool) -> None:
-    """Loopback in any form."""
     assert is_loopback(url) is here

@@ -1,6 +1,6 @@
-"""Brokers, callback topics, topics of the queue, and consumers: what is said of them."""
+"""Checks of brokers, callback topics, queue topics and consumers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,73 +9,60 @@ from llmctl.client.broker_release import BrokerApi
 from llmctl.client.cluster import ClusterState, PartitionState, TopicState
 from llmctl.client.lag import GroupLag, TopicsReport
 from llmctl.client.topics import TopicOutcome
-from llmctl.doctor.brokers import KafkaFacts, judge_brokers
+from llmctl.doctor.brokers import judge_brokers
 from llmctl.doctor.checks import Unknown
 from llmctl.doctor.consumers import judge_consumers
 from llmctl.doctor.topics import judge_queue_topics, judge_topics, judge_usage_topic
-from tests.unit.llmctl.doctor.conftest import TOPIC, find, make_topic, read
+from tests.unit.llmctl.doctor.conftest import TOPIC, find, make_kafka, make_topic, read
 
-Make = Callable[..., KafkaFacts]
 IN_SYNC = "min.insync.replicas"
 AWAY = Unknown("No Kafka broker answers at k:1; start one", out_of_reach=True)
 
 
-def test_a_cluster_in_order_passes(kafka: Make) -> None:
-    """Brokers, topic and its readers."""
-    facts = kafka(groups=[GroupLag("judges", "Stable", TOPIC, {0: 1}, 3, 2)])
-
+def test_a_cluster_in_order_passes() -> None:
+    facts = make_kafka(groups=[GroupLag("judges", "Stable", TOPIC, {0: 1}, 3, 2)])
     assert read(judge_brokers(facts)) == {"brokers": "pass", "release": "pass"}
     assert read(judge_topics(facts, [TOPIC])) == dict.fromkeys(("exists", "copies", "settings"), "pass")
     assert read(judge_consumers(facts, [TOPIC], 1000)) == {"judges": "pass"}
 
 
 @pytest.mark.parametrize(("unknown", "verdict"), [(AWAY, "fail"), (Unknown("no address"), "skip")])
-def test_brokers_that_are_away_are_one_failure(kafka: Make, unknown: Unknown, verdict: str) -> None:
-    """An address that makes no sense is none: the configuration has said it."""
-    facts = kafka(cluster=unknown, api=unknown, lag=unknown)
-
+def test_brokers_that_are_away_are_one_failure(unknown: Unknown, verdict: str) -> None:
+    facts = make_kafka(cluster=unknown, api=unknown, lag=unknown)
     checks = judge_brokers(facts)
     rest = [*checks[1:], *judge_topics(facts, [TOPIC]), *judge_consumers(facts, [TOPIC], 1)]
-
     assert checks[0].verdict == verdict
     assert {check.verdict for check in rest} == {"skip"}
 
 
-def test_the_embedded_broker_is_known_as_what_it_is(kafka: Make) -> None:
-    """It keeps no copies, no settings and no list of groups: no fault of anybody."""
+def test_the_embedded_broker_is_known_as_what_it_is() -> None:
+    """It keeps no copies, settings or consumer groups, which is not a fault."""
     topic = TopicState(TOPIC, (PartitionState(0, True, 1, 1),), None, "the embedded broker keeps no settings")
-    facts = kafka(
+    facts = make_kafka(
         cluster=ClusterState(1, (TOPIC,), {TOPIC: topic}, embedded=True),
         lag=TopicsReport((), (), "This broker does not list its consumer groups."),
     )
-
     assert read(judge_brokers(facts)) == {"brokers": "pass", "release": "skip"}
     assert read(judge_topics(facts, [TOPIC])) == {"exists": "pass", "copies": "skip", "settings": "skip"}
     assert find(judge_consumers(facts, [TOPIC], 1), "readers").seen.startswith("this broker does not")
 
 
-def test_a_broker_too_old_for_our_producer_fails(kafka: Make) -> None:
-    """One that says nothing is not judged."""
-    old = judge_brokers(kafka(api=BrokerApi({0: (0, 2)})))
-    silent = judge_brokers(kafka(api=BrokerApi()))
-    unknown = judge_brokers(kafka(api=Unknown("no answer")))
-
+def test_a_broker_too_old_for_our_producer_fails() -> None:
+    old = judge_brokers(make_kafka(api=BrokerApi({0: (0, 2)})))
+    silent = judge_brokers(make_kafka(api=BrokerApi()))
+    unknown = judge_brokers(make_kafka(api=Unknown("no answer")))
     assert [find(checks, "release").verdict for checks in (old, silent, unknown)] == ["fail", "pass", "skip"]
 
 
-def test_a_missing_topic_fails_with_its_neighbours(kafka: Make) -> None:
-    """What could be said of it is left out."""
-    checks = judge_topics(kafka(), ["resultz"])
-
+def test_a_missing_topic_fails_with_its_neighbours() -> None:
+    checks = judge_topics(make_kafka(), ["resultz"])
     assert read(checks) == {"exists": "fail", "copies": "skip", "settings": "skip"}
     assert find(checks, "exists").advice == "Did you mean results?"
-    assert read(judge_consumers(kafka(), ["resultz"], 1)) == {"readers": "skip"}
+    assert read(judge_consumers(make_kafka(), ["resultz"], 1)) == {"readers": "skip"}
 
 
-def test_a_partition_without_a_leader_fails(kafka: Make) -> None:
-    """It is named."""
-    check = find(judge_topics(kafka(make_topic(leaders=[True, False])), [TOPIC]), "exists")
-
+def test_a_partition_without_a_leader_fails() -> None:
+    check = find(judge_topics(make_kafka(make_topic(leaders=[True, False])), [TOPIC]), "exists")
     assert (check.verdict, "partition 1 without a leader" in check.seen) == ("fail", True)
 
 
@@ -94,11 +81,9 @@ def test_a_partition_without_a_leader_fails(kafka: Make) -> None:
     ],
 )
 def test_copies_are_judged_by_what_a_lost_broker_does(
-    kafka: Make, topic: TopicState, brokers: int, verdict: str, said: str
+    topic: TopicState, brokers: int, verdict: str, said: str
 ) -> None:
-    """Callbacks must neither stop nor be lost."""
-    check = find(judge_topics(kafka(topic, brokers), [TOPIC]), "copies")
-
+    check = find(judge_topics(make_kafka(topic, brokers), [TOPIC]), "copies")
     assert (check.verdict, said in check.seen) == (verdict, True)
 
 
@@ -115,17 +100,14 @@ def test_copies_are_judged_by_what_a_lost_broker_does(
     ],
 )
 def test_settings_that_lose_callbacks_are_warnings_with_the_command(
-    kafka: Make, settings: dict[str, str], verdict: str, advice: str | None
+    settings: dict[str, str], verdict: str, advice: str | None
 ) -> None:
-    """Each with the setting that mends it; a compacted topic keeps for ever."""
-    check = find(judge_topics(kafka(make_topic(settings=settings)), [TOPIC]), "settings")
-
+    check = find(judge_topics(make_kafka(make_topic(settings=settings)), [TOPIC]), "settings")
     assert check.verdict == verdict
     assert (check.advice is None) if advice is None else (advice in (check.advice or ""))
 
 
 def test_a_queue_in_a_file_has_no_topics() -> None:
-    """Nothing is said of them."""
     assert judge_queue_topics(None) == []
     assert read(judge_queue_topics(Unknown("no broker is in reach"))) == {"settings": "skip"}
 
@@ -140,7 +122,6 @@ def test_a_queue_in_a_file_has_no_topics() -> None:
     ],
 )
 def test_topics_of_the_queue_are_held_against_what_it_needs(outcome: TopicOutcome, verdict: str) -> None:
-    """As `topics bootstrap --queue` would make them."""
     assert read(judge_queue_topics([outcome])) == {"settings": verdict}
 
 
@@ -152,15 +133,13 @@ def test_topics_of_the_queue_are_held_against_what_it_needs(outcome: TopicOutcom
         ({"topic": "gone", "pending": 3}, "fail"),
     ],
 )
-def test_the_usage_topic_has_to_be_there(kafka: Make, usage: dict[str, Any], verdict: str) -> None:
-    """Where the service has one; nobody is told of what it does not do."""
-    assert read(judge_usage_topic(kafka(), {"usage": usage})) == {"events": verdict}
-    assert judge_usage_topic(kafka(), {"usage": None}) == judge_usage_topic(kafka(), None) == []
-    assert read(judge_usage_topic(kafka(cluster=AWAY), {"usage": usage})) == {"events": "skip"}
+def test_the_usage_topic_has_to_be_there(usage: dict[str, Any], verdict: str) -> None:
+    assert read(judge_usage_topic(make_kafka(), {"usage": usage})) == {"events": verdict}
+    assert judge_usage_topic(make_kafka(), {"usage": None}) == judge_usage_topic(make_kafka(), None) == []
+    assert read(judge_usage_topic(make_kafka(cluster=AWAY), {"usage": usage})) == {"events": "skip"}
 
 
 def group(lag: int | None, members: int | None) -> GroupLag:
-    """A group on the topic."""
     return GroupLag("judges", "", TOPIC, {}, lag, members)
 
 
@@ -178,15 +157,13 @@ def group(lag: int | None, members: int | None) -> GroupLag:
     ],
 )
 def test_consumers_are_judged_by_members_and_lag(
-    kafka: Make, groups: Sequence[GroupLag], verdicts: dict[str, str]
+    groups: Sequence[GroupLag], verdicts: dict[str, str]
 ) -> None:
-    """Nobody, nobody any more, or too far behind."""
-    assert read(judge_consumers(kafka(groups=groups), [TOPIC], 1000)) == verdicts
+    assert read(judge_consumers(make_kafka(groups=groups), [TOPIC], 1000)) == verdicts
 
 
 @pytest.mark.parametrize(
     "lag", [TopicsReport((), (group(1, 1),), "3 of 4 consumer groups cannot be read."), Unknown("no answer")]
 )
-def test_groups_that_cannot_be_told_are_left_out(kafka: Make, lag: Any) -> None:
-    """Nobody says that there are none."""
-    assert find(judge_consumers(kafka(lag=lag), [TOPIC], 1), "readers").verdict == "skip"
+def test_groups_that_cannot_be_told_are_left_out(lag: Any) -> None:
+    assert find(judge_consumers(make_kafka(lag=lag), [TOPIC], 1), "readers").verdict == "skip"

@@ -1,40 +1,31 @@
-"""The queue: what its figures come to."""
+"""Checks of the queue."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from llmctl.doctor.checks import Check
 from llmctl.doctor.queue import judge_queue
-from llmctl.doctor.service import ServiceFacts
-from tests.unit.llmctl.doctor.conftest import SNAPSHOT, find, good, read, refusal
-
-Make = Callable[..., ServiceFacts]
+from tests.unit.llmctl.doctor.conftest import SNAPSHOT, find, good, make_service, make_silent, read, refusal
 
 
-@pytest.fixture
-def judge(service: Make) -> Callable[..., list[Check]]:
-    """The checks of a queue in order, but for what is named of the snapshot and of its queue."""
-
-    def run(queue: Mapping[str, Any] | None = None, **other: Any) -> list[Check]:
-        snapshot = SNAPSHOT | {"queue": SNAPSHOT["queue"] | (queue or {})} | other
-        return judge_queue(service(snapshot=good(snapshot)))
-
-    return run
+def judge(queue: Mapping[str, Any] | None = None, **other: Any) -> list[Check]:
+    """Checks a healthy queue, except for the given parts of the snapshot and of its queue."""
+    snapshot = SNAPSHOT | {"queue": SNAPSHOT["queue"] | (queue or {})} | other
+    return judge_queue(make_service(snapshot=good(snapshot)))
 
 
-Judge = Callable[..., list[Check]]
-
-
-def test_a_queue_in_order_passes(judge: Judge) -> None:
-    """All of it."""
+def test_a_queue_in_order_passes() -> None:
     assert read(judge()) == dict.fromkeys(("waiting", "outbox", "undelivered", "disk"), "pass")
 
 
-def test_without_figures_nothing_is_said(service: Make, silent: ServiceFacts) -> None:
-    """The reason stands there once."""
-    for facts in (silent, service(snapshot=refusal(403)), service(snapshot=good({"queue": 7, "x": 1}))):
+def test_without_figures_nothing_is_said() -> None:
+    for facts in (
+        make_silent(),
+        make_service(snapshot=refusal(403)),
+        make_service(snapshot=good({"queue": 7, "x": 1})),
+    ):
         assert set(read(judge_queue(facts)).values()) == {"skip"}
 
 
@@ -50,26 +41,19 @@ def test_without_figures_nothing_is_said(service: Make, silent: ServiceFacts) ->
     ],
 )
 def test_everything_that_takes_a_place_counts(
-    judge: Judge, queue: dict[str, Any], other: dict[str, Any], verdict: str
+    queue: dict[str, Any], other: dict[str, Any], verdict: str
 ) -> None:
-    """What waits, what is under way, what is not delivered."""
     assert find(judge(queue, **other), "waiting").verdict == verdict
 
 
 @pytest.mark.parametrize(("published", "verdict"), [(0.0, "warn"), (0.1, "pass")])
-def test_callbacks_that_wait_are_a_warning_only_where_none_goes_out(
-    judge: Judge, published: float, verdict: str
-) -> None:
-    """A busy service always has some on their way."""
+def test_callbacks_that_wait_are_a_warning_only_where_none_goes_out(published: float, verdict: str) -> None:
     checks = judge(outbox={"depth": 3, "parked": 0}, rates={"published": published})
-
     assert find(checks, "outbox").verdict == verdict
 
 
-def test_undelivered_callbacks_are_a_warning_with_the_command(judge: Judge) -> None:
-    """It says why they were refused."""
+def test_undelivered_callbacks_are_a_warning_with_the_command() -> None:
     check = find(judge(outbox={"depth": 0, "parked": 1}), "undelivered")
-
     assert (check.verdict, "llmctl undelivered list" in (check.advice or "")) == ("warn", True)
     assert check.seen == "1 callback that the broker refused for good"
 
@@ -78,14 +62,11 @@ def test_undelivered_callbacks_are_a_warning_with_the_command(judge: Judge) -> N
     ("free", "verdict"),
     [(2**26 * 10, "pass"), (2**26 * 10 - 1, "warn"), (2**26, "warn"), (2**26 - 1, "fail")],
 )
-def test_a_disk_is_judged_by_the_reserve(judge: Judge, free: int, verdict: str) -> None:
-    """Below it nothing is accepted."""
+def test_a_disk_is_judged_by_the_reserve(free: int, verdict: str) -> None:
     disk = {"folder": "/data", "free_bytes": free, "reserve_bytes": 2**26}
-
     assert find(judge({"disk": disk}), "disk").verdict == verdict
 
 
 @pytest.mark.parametrize("queue", [{"backend": "kafka", "disk": None}, {"disk": None}])
-def test_no_disk_is_left_out(judge: Judge, queue: dict[str, Any]) -> None:
-    """The queue on Kafka has none, and some file systems do not say."""
+def test_no_disk_is_left_out(queue: dict[str, Any]) -> None:
     assert find(judge(queue), "disk").verdict == "skip"

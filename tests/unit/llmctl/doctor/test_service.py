@@ -1,6 +1,5 @@
-"""The service: what its answers come to."""
+"""Checks of the service's responses."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,36 +7,36 @@ import pytest
 from llmctl.doctor.asking import Reply
 from llmctl.doctor.checks import Check, Section, Unknown
 from llmctl.doctor.service import ServiceFacts, judge_clock, judge_service
-from tests.unit.llmctl.doctor.conftest import AT, SNAPSHOT, find, good, read, refusal
-
-Make = Callable[..., ServiceFacts]
+from tests.unit.llmctl.doctor.conftest import (
+    AT,
+    SNAPSHOT,
+    find,
+    good,
+    make_service,
+    make_silent,
+    read,
+    refusal,
+)
 
 
 def judge(facts: ServiceFacts) -> list[Check]:
-    """The checks, by an llmctl of the snapshot's release."""
     return judge_service(facts, "1.2.3")
 
 
-def test_a_service_in_order_passes(service: Make) -> None:
-    """All of it."""
-    assert set(read(judge(service())).values()) == {"pass"}
+def test_a_service_in_order_passes() -> None:
+    assert set(read(judge(make_service())).values()) == {"pass"}
 
 
-def test_a_service_that_is_not_there_is_one_failure(silent: ServiceFacts) -> None:
-    """Nothing else could be asked, and says so."""
-    checks = judge(silent)
-
+def test_a_service_that_is_not_there_is_one_failure() -> None:
+    checks = judge(make_silent())
     assert find(checks, "ready").verdict == "fail"
     assert {check.verdict for check in checks[1:]} == {"skip"}
     assert {check.seen for check in checks[1:]} == {"the service is out of reach"}
 
 
-def test_an_address_that_makes_no_sense_is_no_second_failure(service: Make) -> None:
-    """The configuration has said it."""
+def test_an_address_that_makes_no_sense_is_no_second_failure() -> None:
     unknown = Unknown("'x' is no URL")
-
-    checks = judge(service(readiness=unknown, snapshot=unknown, providers=unknown, metrics=unknown))
-
+    checks = judge(make_service(readiness=unknown, snapshot=unknown, providers=unknown, metrics=unknown))
     assert {(check.verdict, check.seen) for check in checks} == {("skip", "'x' is no URL")}
 
 
@@ -52,22 +51,16 @@ def test_an_address_that_makes_no_sense_is_no_second_failure(service: Make) -> N
         (Reply(404, {"detail": "Not Found"}), "Correct --url."),
     ],
 )
-def test_a_service_that_takes_nothing_fails_with_the_way_out(
-    service: Make, readiness: Reply, advice: str
-) -> None:
-    """Each reason has its own."""
-    check = find(judge(service(readiness=readiness)), "ready")
-
+def test_a_service_that_takes_nothing_fails_with_the_way_out(readiness: Reply, advice: str) -> None:
+    check = find(judge(make_service(readiness=readiness)), "ready")
     assert check.verdict == "fail"
     assert advice in (check.advice or "")
 
 
-def test_the_services_own_broker_is_looked_at_apart(service: Make) -> None:
-    """It can be away from there and in reach from here; and that can be known while it drains."""
-    ready = judge(service(readiness=good({"status": "ready", "broker": "down"})))
-    draining = judge(service(readiness=refusal(503, phase="draining", broker="down")))
-    old = judge(service(readiness=good({"status": "ready"})))
-
+def test_the_services_own_broker_is_looked_at_apart() -> None:
+    ready = judge(make_service(readiness=good({"status": "ready", "broker": "down"})))
+    draining = judge(make_service(readiness=refusal(503, phase="draining", broker="down")))
+    old = judge(make_service(readiness=good({"status": "ready"})))
     assert (find(ready, "ready").verdict, find(ready, "its broker").verdict) == ("pass", "fail")
     assert find(draining, "its broker").verdict == "fail"
     assert find(old, "its broker").verdict == "skip"
@@ -78,57 +71,36 @@ def test_the_services_own_broker_is_looked_at_apart(service: Make) -> None:
     [
         (401, True, "fail", "our token is not known"),
         (401, False, "fail", "a token is asked for, and we have none"),
-        (403, True, "warn", "our token is an operator's"),
+        (403, True, "warn", "our token is {other}"),
         (404, True, "fail", "not this service"),
     ],
 )
-def test_callers_that_are_not_let_in_are_told_why(
-    service: Make, status: int, token: bool, verdict: str, said: str
+def test_callers_and_operators_that_are_refused_learn_why(
+    status: int, token: bool, verdict: str, said: str
 ) -> None:
-    """And what to give."""
-    check = find(judge(service(providers=refusal(status), caller_token=token)), "callers")
-
-    assert (check.verdict, said in check.seen) == (verdict, True)
-
-
-@pytest.mark.parametrize(
-    ("status", "token", "verdict", "said"),
-    [
-        (401, True, "fail", "our token is not known"),
-        (401, False, "fail", "a token is asked for, and we have none"),
-        (403, True, "warn", "our token is a caller's"),
-        (404, True, "fail", "not this service"),
-    ],
-)
-def test_operators_that_are_not_let_in_see_no_figures(
-    service: Make, status: int, token: bool, verdict: str, said: str
-) -> None:
-    """What needs them is left out, not failed as well."""
-    checks = judge(service(snapshot=refusal(status), operator_token=token))
-
-    assert (find(checks, "operators").verdict, said in find(checks, "operators").seen) == (verdict, True)
+    """What needs an operator's figures is skipped, not failed as well."""
+    check = find(judge(make_service(providers=refusal(status), caller_token=token)), "callers")
+    assert (check.verdict, said.format(other="an operator's") in check.seen) == (verdict, True)
+    checks = judge(make_service(snapshot=refusal(status), operator_token=token))
+    check = find(checks, "operators")
+    assert (check.verdict, said.format(other="a caller's") in check.seen) == (verdict, True)
     assert (find(checks, "version").verdict, find(checks, "clock").verdict) == ("skip", "skip")
 
 
-def test_open_operators_routes_are_a_warning_beyond_this_machine(service: Make) -> None:
-    """Whoever gets there could drain it."""
-    open_ = find(judge(service(url="https://far.example")), "operators")
-    guarded = find(judge(service(url="https://far.example", operator_token=True)), "operators")
-
+def test_open_operators_routes_are_a_warning_beyond_this_machine() -> None:
+    open_ = find(judge(make_service(url="https://far.example")), "operators")
+    guarded = find(judge(make_service(url="https://far.example", operator_token=True)), "operators")
     assert (open_.verdict, guarded.verdict) == ("warn", "pass")
 
 
-def test_another_release_is_a_warning(service: Make) -> None:
-    """Both are named."""
-    check = find(judge_service(service(), "2.0.0"), "version")
-
+def test_another_release_is_a_warning() -> None:
+    check = find(judge_service(make_service(), "2.0.0"), "version")
     assert (check.verdict, check.seen) == ("warn", "the service is 1.2.3, this llmctl 2.0.0")
 
 
 @pytest.mark.parametrize("snapshot", [SNAPSHOT | {"time": "noon"}, {"version": "1.2.3"}])
-def test_a_time_that_cannot_be_read_is_left_out(service: Make, snapshot: dict[str, Any]) -> None:
-    """Nothing is guessed."""
-    assert find(judge(service(snapshot=good(snapshot))), "clock").verdict == "skip"
+def test_a_time_that_cannot_be_read_is_left_out(snapshot: dict[str, Any]) -> None:
+    assert find(judge(make_service(snapshot=good(snapshot))), "clock").verdict == "skip"
 
 
 @pytest.mark.parametrize(
@@ -143,15 +115,13 @@ def test_a_time_that_cannot_be_read_is_left_out(service: Make, snapshot: dict[st
     ],
 )
 def test_a_clock_is_off_by_what_lies_outside_of_the_question(theirs: float, verdict: str, said: str) -> None:
-    """The time that the answer took is no fault of the clock."""
+    """The duration of the call is not a fault of the clock."""
     check = judge_clock(Section("service"), "clock", theirs, AT, AT + 10)
-
     assert (check.verdict, said in check.seen) == (verdict, True)
 
 
 @pytest.mark.parametrize(
     ("metrics", "verdict"), [(Reply(200), "pass"), (Reply(403), "warn"), (Unknown("gone"), "skip")]
 )
-def test_metrics_are_looked_for(service: Make, metrics: Reply | Unknown, verdict: str) -> None:
-    """Dashboards need them."""
-    assert find(judge(service(metrics=metrics)), "metrics").verdict == verdict
+def test_metrics_are_looked_for(metrics: Reply | Unknown, verdict: str) -> None:
+    assert find(judge(make_service(metrics=metrics)), "metrics").verdict == verdict

@@ -1,4 +1,4 @@
-"""Each trouble has its advice: the cause, and what to turn. Nothing is said when all is well."""
+"""Each problem has its advice: the cause and the setting to change."""
 
 from dataclasses import replace
 from typing import Any
@@ -98,7 +98,7 @@ def test_a_queue_that_fills(depth: int, said: list[tuple[Level, str]]) -> None:
 
 
 def test_a_growing_queue_behind_a_provider_at_its_limit() -> None:
-    """Those at their limit are named, and no others; the limit of now counts before the configured one."""
+    """Only providers at their limit are named; the current limit counts before the configured one."""
     limited = ProviderReading("openai", in_flight=2, concurrency_limit=2, max_concurrency=8)
     other = ProviderReading("google", in_flight=4, max_concurrency=4)
     idle = ProviderReading("anthropic", in_flight=3, max_concurrency=4)

@@ -1,6 +1,7 @@
-"""Counters and percentiles are followed over restarts of the service, as fine as its buckets are."""
+"""Counters and percentiles survive restarts of the service, to the precision of its buckets."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -11,36 +12,37 @@ from llmctl.tui.model.counters import BucketWindow, Counter
 BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0, math.inf)
 
 
-def count_buckets(values: list[float], bounds: tuple[float, ...] = BOUNDS) -> dict[str, float]:
+def count_buckets(values: Sequence[float], bounds: tuple[float, ...] = BOUNDS) -> dict[str, float]:
     return {
         "+Inf" if bound == math.inf else f"{bound:g}": sum(value <= bound for value in values)
         for bound in bounds
     }
 
 
-def test_the_first_reading_is_no_growth() -> None:
-    """What was counted before the monitor came is not new."""
+def open_window(before: Sequence[float] = ()) -> BucketWindow:
+    """A window of a minute that begins with these values at 0 s."""
+    window = BucketWindow(60)
+    window.take(0, count_buckets(before))
+    return window
+
+
+@pytest.mark.parametrize(
+    ("readings", "growths"),
+    [
+        ([10.0, 13.0, 13.0, 20.0], [0.0, 3.0, 0.0, 7.0]),
+        ([10.0, 15.0, 4.0, 6.0], [0.0, 5.0, 4.0, 2.0]),
+    ],
+    ids=["steady", "restart"],
+)
+def test_a_counter_grows_by_the_differences(readings: list[float], growths: list[float]) -> None:
+    """What was counted before the monitor started is not new; a restart counts from zero."""
     counter = Counter()
-    assert counter.advance(500.0) == 0.0
-    assert counter.grown == 0.0
-
-
-def test_a_counter_grows_by_the_differences() -> None:
-    """Each reading says what came since the one before, and the sum is kept."""
-    counter = Counter()
-    assert [counter.advance(value) for value in (10.0, 13.0, 13.0, 20.0)] == [0.0, 3.0, 0.0, 7.0]
-    assert counter.grown == 10.0
-
-
-def test_a_restart_counts_from_zero() -> None:
-    counter = Counter()
-    assert [counter.advance(value) for value in (10.0, 15.0, 4.0, 6.0)] == [0.0, 5.0, 4.0, 2.0]
-    assert counter.grown == 11.0
+    assert [counter.advance(value) for value in readings] == growths
+    assert counter.grown == sum(growths)
 
 
 def test_percentiles_of_a_known_distribution() -> None:
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     # 100 values evenly from 0 to 1: 10 up to 0.1, 20 up to 0.2, 50 up to 0.5, all up to 1.
     window.take(10, count_buckets([number / 100 for number in range(1, 101)]))
     assert window.percentile(0.5, 10, 60) == pytest.approx(0.5)
@@ -51,9 +53,7 @@ def test_percentiles_of_a_known_distribution() -> None:
 
 
 def test_only_the_window_counts() -> None:
-    """What came before the window has no part in it."""
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     window.take(10, count_buckets([1.5] * 100))
     window.take(20, count_buckets([1.5] * 100 + [0.05] * 4))
     assert window.count(20, 10) == 4
@@ -71,18 +71,14 @@ def test_readings_older_than_is_kept_are_forgotten() -> None:
 
 
 def test_of_two_readings_in_a_second_the_later_stands() -> None:
-    """A service that speaks twice a second takes no more room than one that speaks once."""
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     window.take(1, count_buckets([0.3]))
     window.take(1, count_buckets([0.3, 0.3]))
     assert window.count(1, 1) == 2
 
 
 def test_a_restart_in_the_window_loses_nothing() -> None:
-    """Values from before and after it count together."""
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     window.take(10, count_buckets([0.3] * 10))
     window.take(20, count_buckets([0.3] * 2))
     assert window.count(20, 60) == 12
@@ -90,8 +86,7 @@ def test_a_restart_in_the_window_loses_nothing() -> None:
 
 
 def test_a_restart_is_one_for_all_buckets() -> None:
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     window.take(10, count_buckets([0.05] * 2 + [1.5] * 8))
     window.take(20, count_buckets([0.05] * 7))
     assert window.count(20, 10) == 7
@@ -99,9 +94,8 @@ def test_a_restart_is_one_for_all_buckets() -> None:
 
 
 def test_other_bounds_begin_anew() -> None:
-    """Counts of another version cannot be compared, whatever they are."""
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    """Counts of another version cannot be compared."""
+    window = open_window()
     window.take(10, count_buckets([0.3] * 10))
     window.take(20, count_buckets([0.3] * 50, (0.25, 0.75, math.inf)))
     assert window.percentile(0.5, 20, 60) is None
@@ -111,8 +105,7 @@ def test_other_bounds_begin_anew() -> None:
 
 
 def test_beyond_the_last_bound_only_that_is_known() -> None:
-    window = BucketWindow(60)
-    window.take(0, count_buckets([]))
+    window = open_window()
     window.take(10, count_buckets([0.3] + [70.0] * 9))
     assert window.percentile(0.9, 10, 60) == 2.0
 
@@ -141,9 +134,7 @@ def find_bucket(value: float) -> int:
 def test_a_percentile_lies_in_the_bucket_of_the_true_one(
     before: list[float], values: list[float], share: float
 ) -> None:
-    """However values are spread, and whatever came before, it is off by no more than its bucket is wide."""
-    window = BucketWindow(60)
-    window.take(0, count_buckets(before))
+    window = open_window(before)
     window.take(10, count_buckets(before + values))
     told = window.percentile(share, 10, 10)
     true = sorted(values)[math.ceil(share * len(values)) - 1]

@@ -1,4 +1,4 @@
-"""The way of a request is told in its parts, each beginning where the one before ended."""
+"""The timeline of a request: each part begins where the one before ended."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -30,7 +30,7 @@ def tell(row: CallbackRow) -> list[tuple[str, float, float]]:
 
 
 def test_every_part_of_the_way_is_told() -> None:
-    """In seconds since acceptance: the queue, each attempt, the waits between, and the way to us."""
+    """In seconds since acceptance."""
     assert tell(ROW) == [
         ("queued", 0.0, 1.0),
         ("#1 openai PROVIDER_TIMEOUT", 1.0, 2.0),

@@ -1,6 +1,7 @@
-"""Figures become characters: as high as they are, with their gaps, on round scales."""
+"""Figures are drawn to scale, with their gaps."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,23 +12,22 @@ from llmctl.tui.widgets.drawing import DOTTED, SOLID, Canvas, Cell, bar, find_sc
 GAP = math.nan
 
 
-def draw(canvas: Canvas) -> list[str]:
-    return ["".join(cell.character for cell in line) for line in canvas.lines()]
-
-
-def test_a_sparkline_is_on_a_scale_from_zero() -> None:
-    assert spark([0.0, 1.0, GAP, 4.0, 8.0], 5) == "▁▂ ▅█"
+@pytest.mark.parametrize(
+    ("values", "width", "drawn"),
+    [
+        ([0.0, 1.0, GAP, 4.0, 8.0], 5, "▁▂ ▅█"),
+        ([1.0], 4, "   █"),  # the newest is at the right
+        ([0.0, 0.0, 9.0, 0.0, 0.0, 0.0], 3, "▁█▁"),
+        ([0.0, 0.0], 2, "▁▁"),
+        ([], 3, "   "),
+    ],
+)
+def test_a_sparkline_is_on_a_scale_from_zero(values: list[float], width: int, drawn: str) -> None:
+    assert spark(values, width) == drawn
 
 
 def test_a_sparkline_can_be_given_its_scale() -> None:
     assert spark([1.0, 8.0, 99.0, -5.0], 4, 16.0) == "▁▅█▁"
-
-
-def test_the_newest_is_at_the_right() -> None:
-    assert spark([1.0], 4) == "   █"
-    assert spark([0.0, 0.0, 9.0, 0.0, 0.0, 0.0], 3) == "▁█▁"
-    assert spark([0.0, 0.0], 2) == "▁▁"
-    assert spark([], 3) == "   "
 
 
 @given(st.lists(st.one_of(st.just(GAP), st.floats(-1e9, 1e9)), max_size=50), st.integers(0, 20))
@@ -35,31 +35,28 @@ def test_a_sparkline_is_as_wide_as_its_place(values: list[float], width: int) ->
     assert len(spark(values, width)) == width
 
 
-def test_a_line_joins_its_values() -> None:
-    canvas = Canvas(1, 1)
-    canvas.draw([0.0, 3.0], 3.0, 0, SOLID)
-    assert draw(canvas) == [chr(0x2800 + 0x40 + 0x08 + 0x10 + 0x20 + 0x80)]
+def dots(*places: int) -> str:
+    return chr(0x2800 + sum(places))
 
 
-def test_a_line_has_its_height() -> None:
-    canvas = Canvas(2, 2)
-    canvas.draw([10.0, 10.0, 99.0, 10.0], 10.0, 0, SOLID)
-    assert draw(canvas) == [chr(0x2800 + 0x01 + 0x08) * 2, "  "]
-    canvas = Canvas(2, 2)
-    canvas.draw([0.0, 0.0, -5.0, 0.0], 10.0, 0, SOLID)
-    assert draw(canvas) == ["  ", chr(0x2800 + 0x40 + 0x80) * 2]
-
-
-def test_a_gap_breaks_the_line() -> None:
-    canvas = Canvas(2, 1)
-    canvas.draw([0.0, GAP, GAP, 3.0], 3.0, 0, SOLID)
-    assert draw(canvas) == [chr(0x2800 + 0x40) + chr(0x2800 + 0x08)]
-
-
-def test_a_dotted_line_leaves_every_other_dot_out() -> None:
-    canvas = Canvas(2, 1)
-    canvas.draw([0.0] * 4, 1.0, 0, DOTTED)
-    assert draw(canvas) == [chr(0x2800 + 0x40) * 2]
+@pytest.mark.parametrize(
+    ("columns", "rows", "values", "highest", "style", "drawn"),
+    [
+        (1, 1, [0.0, 3.0], 3.0, SOLID, [dots(0x40, 0x08, 0x10, 0x20, 0x80)]),
+        (2, 2, [10.0, 10.0, 99.0, 10.0], 10.0, SOLID, [dots(0x01, 0x08) * 2, "  "]),
+        (2, 2, [0.0, 0.0, -5.0, 0.0], 10.0, SOLID, ["  ", dots(0x40, 0x80) * 2]),
+        (2, 1, [0.0, GAP, GAP, 3.0], 3.0, SOLID, [dots(0x40) + dots(0x08)]),
+        (2, 1, [0.0] * 4, 1.0, DOTTED, [dots(0x40) * 2]),
+        (1, 1, [0.0, 5.0], 0.0, SOLID, [dots(0x40, 0x80)]),
+    ],
+    ids=["joins its values", "stays below the top", "and above the ground", "gap", "dotted", "no scale"],
+)
+def test_a_line_is_drawn(
+    columns: int, rows: int, values: list[float], highest: float, style: Any, drawn: list[str]
+) -> None:
+    canvas = Canvas(columns, rows)
+    canvas.draw(values, highest, 0, style)
+    assert ["".join(cell.character for cell in line) for line in canvas.lines()] == drawn
 
 
 def test_a_cell_knows_whose_line_is_in_it() -> None:
@@ -71,23 +68,11 @@ def test_a_cell_knows_whose_line_is_in_it() -> None:
     assert below == [Cell(" ", None), Cell(" ", None)]
 
 
-def test_a_scale_without_height_draws_along_the_ground() -> None:
-    canvas = Canvas(1, 1)
-    canvas.draw([0.0, 5.0], 0.0, 0, SOLID)
-    assert draw(canvas) == [chr(0x2800 + 0x40 + 0x80)]
-
-
 @pytest.mark.parametrize(
     ("highest", "scale"),
     [
-        (0.0, 1.0),
-        (-3.0, 1.0),
-        (math.nan, 1.0),
-        (math.inf, 1.0),
-        (1.0, 1.0),
-        (1.1, 1.2),
-        (0.07, 0.08),
-        (950, 1000),
+        *((highest, 1.0) for highest in (0.0, -3.0, math.nan, math.inf, 1.0)),
+        *((1.1, 1.2), (0.07, 0.08), (950, 1000)),
     ],
 )
 def test_scales_end_with_round_numbers(highest: float, scale: float) -> None:

@@ -1,4 +1,4 @@
-"""What happened is what differs between one reading and the next, said in a sentence."""
+"""Events are the differences between two readings, each in one sentence."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,12 +25,9 @@ def say(before: Reading | None, now: Reading) -> list[tuple[Level, str]]:
     return [(event.level, event.text) for event in compare(before, now)]
 
 
-def test_the_first_reading_introduces_the_service() -> None:
+def test_the_first_reading_introduces_the_service_and_its_trouble() -> None:
     assert list(compare(None, CALM)) == [Event(100.0, Level.INFO, "service 1.0 is ready")]
     assert say(None, replace(CALM, version="")) == [(Level.INFO, "service of an unknown version is ready")]
-
-
-def test_the_first_reading_names_trouble_that_is_there_already() -> None:
     troubled = replace(CALM, providers=(ProviderReading("openai", circuit="open"), ProviderReading("google")))
     assert say(None, troubled)[1:] == [(Level.BAD, "openai: circuit open")]
 
@@ -106,6 +103,5 @@ def test_a_provider_is_told_apart_from_the_others(
 
 
 def test_a_new_provider_is_introduced() -> None:
-    """It was not there before, so nothing of it has changed."""
     more = replace(CALM, providers=(*CALM.providers, ProviderReading("anthropic", circuit="open")))
     assert say(CALM, more) == [(Level.INFO, "anthropic is configured")]

@@ -1,4 +1,4 @@
-"""Callbacks are kept in a ring, filtered for what is shown, and counted whatever is shown."""
+"""Callbacks are kept in a ring, filtered for display, and all counted."""
 
 import pytest
 
@@ -34,7 +34,6 @@ def test_the_ring_keeps_the_newest() -> None:
 
 
 def test_a_filter_holds_for_what_is_there_and_what_comes() -> None:
-    """All is kept, so that lifting it shows everything again."""
     feed = CallbackFeed(10)
     feed.take([make_row(0), make_row(1, "error")])
     feed.set_filter("status:error", parse_filter("status:error"))

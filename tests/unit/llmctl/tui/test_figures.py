@@ -1,4 +1,4 @@
-"""What `/metrics` tells is put into the shape of the snapshot, so that a monitor can read either."""
+"""`/metrics` is translated into the shape of the snapshot."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A text is put into exactly so many cells of a terminal, also where its characters are two cells wide."""
+"""A text fills exactly the given cells, even if its characters are two cells wide."""
 
 import pytest
 from hypothesis import given
@@ -48,7 +48,6 @@ def test_columns_of_a_higher_rank_go_first() -> None:
 
 
 def test_what_is_left_over_goes_to_who_can_grow() -> None:
-    """As far as each can, the first before the others."""
     columns = [make_column(10, grows=4), make_column(10), make_column(10, grows=100)]
     assert list(fit_columns(columns, 32)) == [(0, 10), (1, 10), (2, 10)]
     assert list(fit_columns(columns, 35)) == [(0, 13), (1, 10), (2, 10)]

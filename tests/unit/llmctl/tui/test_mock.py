@@ -1,7 +1,8 @@
-"""The made-up service is the same for the same seed, and what it says of itself agrees."""
+"""The mock service is the same for the same seed, and its figures agree."""
 
 import asyncio
 import json
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ STEPS = 400
 """So many that an outage begins and ends."""
 
 
+@cache
 def play(seed: int, steps: int = STEPS) -> list[tuple[Frame, ...]]:
     service = MockService(seed)
     return [service.step(BEGIN + step * STEP_SECONDS, step * STEP_SECONDS) for step in range(steps)]
@@ -104,7 +106,7 @@ def test_a_store_takes_all_of_it() -> None:
 
 
 class Recent:
-    """A clock that goes on by half a second with each look, and a sink."""
+    """A clock that advances by half a second with each look, and a sink."""
 
     def __init__(self) -> None:
         self.looks = 0

@@ -1,10 +1,10 @@
-"""A snapshot is read part by part: what is missing is empty, what is odd is refused in one sentence."""
+"""A snapshot is read part by part: a missing part is empty, an odd one is refused."""
 
 from typing import Any
 
 import pytest
 
-from llmctl.tui.model.reading import LatencyReading, ProviderReading, read_figures
+from llmctl.tui.model.reading import DrainReading, LatencyReading, ProviderReading, Reading, read_figures
 
 WHOLE: dict[str, Any] = {
     "version": "1.2.3",
@@ -45,55 +45,33 @@ WHOLE: dict[str, Any] = {
     },
 }
 MOMENT = 1767323045.0
+NO_SNAPSHOT = r"^what came is no snapshot of the service \(\w+\)$"
 
 
 def test_every_part_is_read() -> None:
-    """A whole snapshot becomes a whole reading, with times in seconds since 1970."""
-    reading = read_figures(50.0, "stream", WHOLE)
-    assert (reading.at, reading.source, reading.version, reading.service_time) == (
-        50.0,
-        "stream",
-        "1.2.3",
-        MOMENT,
+    """Times are in seconds since 1970."""
+    openai = ("openai", "open", True, MOMENT + 60, "budget", 4, 2, 8, 500, 1000.5, 30, 6)
+    assert read_figures(50.0, "stream", WHOLE) == Reading(
+        at=50.0,
+        source="stream",
+        version="1.2.3",
+        service_time=MOMENT,
+        phase="draining",
+        accepting=True,
+        broker="down",
+        queue_backend="sqlite",
+        queue_depth=7,
+        queue_capacity=100,
+        oldest_age_seconds=1.5,
+        in_flight=5,
+        outbox_depth=3,
+        parked=2,
+        totals={"accepted": 20, "succeeded": 4},
+        rates={"accepted": 2},
+        latency={"accept": LatencyReading(0.1, 0.2, None, 0.4, {"0.5": 1, "+Inf": 2})},
+        providers=(ProviderReading(*openai, "LLM_PROVIDER_TIMEOUT", MOMENT - 5),),
+        drain=DrainReading("draining", MOMENT, 30, 9),
     )
-    assert (reading.phase, reading.accepting, reading.broker) == ("draining", True, "down")
-    assert (reading.queue_backend, reading.queue_depth, reading.queue_capacity) == ("sqlite", 7, 100)
-    assert (reading.oldest_age_seconds, reading.in_flight, reading.outbox_depth, reading.parked) == (
-        1.5,
-        5,
-        3,
-        2,
-    )
-    assert (reading.totals, reading.rates) == ({"accepted": 20, "succeeded": 4}, {"accepted": 2})
-    assert reading.latency == {"accept": LatencyReading(0.1, 0.2, None, 0.4, {"0.5": 1, "+Inf": 2})}
-    assert reading.providers == (
-        ProviderReading(
-            "openai",
-            "open",
-            True,
-            MOMENT + 60,
-            "budget",
-            4,
-            2,
-            8,
-            500,
-            1000.5,
-            30,
-            6,
-            "LLM_PROVIDER_TIMEOUT",
-            MOMENT - 5,
-        ),
-    )
-    drain = reading.drain
-    assert (drain.state, drain.started_at, drain.timeout_seconds, drain.remaining) == (
-        "draining",
-        MOMENT,
-        30,
-        9,
-    )
-
-
-def test_outstanding_is_where_requests_are() -> None:
     assert read_figures(50.0, "stream", WHOLE).outstanding == 7 + 5 + 3
 
 
@@ -104,57 +82,40 @@ def test_the_phase_alone_is_a_snapshot() -> None:
     assert reading.drain.state == "none"
 
 
-@pytest.mark.parametrize("name", [name for name in WHOLE if name != "phase"])
-def test_any_part_may_be_missing(name: str) -> None:
-    rest = {key: value for key, value in WHOLE.items() if key != name}
-    assert read_figures(50.0, "stream", rest).phase == "draining"
-
-
-@pytest.mark.parametrize("name", ["queue", "outbox", "totals", "rates", "latency", "drain"])
-def test_a_part_may_be_null(name: str) -> None:
-    assert read_figures(50.0, "stream", {**WHOLE, name: None}).phase == "draining"
+def test_any_part_may_be_missing_or_null() -> None:
+    for name in WHOLE.keys() - {"phase"}:
+        rest = {key: value for key, value in WHOLE.items() if key != name}
+        assert read_figures(50.0, "stream", rest).phase == "draining", name
+    for name in ("queue", "outbox", "totals", "rates", "latency", "drain"):
+        assert read_figures(50.0, "stream", {**WHOLE, name: None}).phase == "draining", name
 
 
 def test_a_hold_is_known_by_its_end() -> None:
-    told = {"name": "google", "held_until": "2026-01-02T03:04:05Z"}
-    (provider,) = read_figures(50.0, "stream", {"phase": "ready", "providers": [told]}).providers
-    assert provider.held
-    (provider,) = read_figures(
-        50.0, "stream", {"phase": "ready", "providers": [{"name": "google"}]}
-    ).providers
-    assert not provider.held
+    told = [{"name": "google", "held_until": "2026-01-02T03:04:05Z"}, {"name": "openai"}]
+    held, free = read_figures(50.0, "stream", {"phase": "ready", "providers": told}).providers
+    assert (held.held, free.held) == (True, False)
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "part",
     [
-        {"phase": "ready", "queue": [1]},
-        {"phase": "ready", "queue": {"depth": "many"}},
-        {"phase": "ready", "queue": {"depth": None}},
-        {"phase": "ready", "queue": {"depth": float("inf")}},
-        {"phase": "ready", "in_flight": {}},
-        {"phase": "ready", "time": "yesterday"},
-        {"phase": "ready", "totals": {"accepted": "x"}},
-        {"phase": "ready", "totals": 7},
-        {"phase": "ready", "latency": {"accept": 1.0}},
-        {"phase": "ready", "latency": {"accept": {"p50": []}}},
-        {"phase": "ready", "latency": {"accept": {"buckets": [1, 2]}}},
-        {"phase": "ready", "latency": {"accept": {"buckets": {"0.5": None}}}},
-        {"phase": "ready", "latency": {"accept": {"buckets": {"fast": 1}}}},
-        {"phase": "ready", "providers": 3},
-        {"phase": "ready", "providers": ["openai"]},
-        {"phase": "ready", "providers": [{}]},
-        {"phase": "ready", "providers": [{"name": "openai", "last_error": "timeout"}]},
-        {"phase": "ready", "drain": "now"},
-        {},
-        {"detail": "Not Found"},
-        [],
-        "ready",
-        7,
-        None,
+        *({"queue": [1]}, {"queue": {"depth": "many"}}, {"queue": {"depth": None}}),
+        *({"queue": {"depth": float("inf")}}, {"in_flight": {}}, {"time": "yesterday"}, {"drain": "now"}),
+        *({"totals": {"accepted": "x"}}, {"totals": 7}, {"latency": {"accept": 1.0}}),
+        *({"latency": {"accept": {"p50": []}}}, {"latency": {"accept": {"buckets": [1, 2]}}}),
+        {"latency": {"accept": {"buckets": {"0.5": None}}}},
+        {"latency": {"accept": {"buckets": {"fast": 1}}}},
+        *({"providers": 3}, {"providers": ["openai"]}, {"providers": [{}]}),
+        {"providers": [{"name": "openai", "last_error": "timeout"}]},
     ],
     ids=repr,
 )
+def test_an_odd_part_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=NO_SNAPSHOT):
+        read_figures(50.0, "stream", {"phase": "ready", **part})
+
+
+@pytest.mark.parametrize("odd", [{}, {"detail": "Not Found"}, [], "ready", 7, None], ids=repr)
 def test_odd_documents_are_refused(odd: Any) -> None:
-    with pytest.raises(ValueError, match=r"^what came is no snapshot of the service \(\w+\)$"):
+    with pytest.raises(ValueError, match=NO_SNAPSHOT):
         read_figures(50.0, "stream", odd)

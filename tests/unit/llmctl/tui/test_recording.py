@@ -1,4 +1,4 @@
-"""A recording holds every frame, can be read while it grows, and says nothing that was not asked for."""
+"""A recording holds every frame, can be read while it grows, and omits payloads by default."""
 
 import asyncio
 import contextlib
@@ -40,8 +40,6 @@ FRAMES: tuple[Frame, ...] = (
 
 
 class Gathered:
-    """A sink that keeps what it is given."""
-
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 
@@ -60,22 +58,13 @@ def read(path: Path, after: int = 0, until: float | None = None) -> list[Frame]:
         return [frame for _, frame in recording.read(after, until)]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_what_is_written_to_one_file_is_read_back_whole_or_in_part(tmp_path: Path) -> None:
     path = tmp_path / "a.llmrec"
     record(path)
+    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".toml"] == ["a.llmrec"]
     assert read(path) == list(FRAMES)
     with contextlib.closing(Recording(path)) as recording:
         assert (recording.begin, recording.end) == (1.0, 6.0)
-
-
-def test_a_closed_recording_is_one_file(tmp_path: Path) -> None:
-    record(tmp_path / "a.llmrec")
-    assert [each.name for each in tmp_path.iterdir() if each.suffix != ".toml"] == ["a.llmrec"]
-
-
-def test_a_part_can_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.llmrec"
-    record(path)
     assert read(path, after=4) == list(FRAMES[4:])
     assert read(path, until=3.0) == list(FRAMES[:3])
     assert read(path, after=1, until=2.5) == [FRAMES[1]]
@@ -92,7 +81,7 @@ def test_frames_are_passed_on(tmp_path: Path) -> None:
 
 
 def test_what_the_sink_refuses_is_not_recorded(tmp_path: Path) -> None:
-    """A recording holds nothing that cannot be played."""
+    """A recording holds only frames that can be played."""
 
     class Refusing:
         def take(self, frame: Frame) -> None:
@@ -120,7 +109,6 @@ def test_a_recording_is_read_while_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_recording_goes_on(tmp_path: Path) -> None:
-    """A second recorder on the same file adds to it, also at the same time as the first."""
     path = tmp_path / "a.llmrec"
     with Recorder(path) as first, Recorder(path) as second:
         first.take(FRAMES[0])
@@ -132,7 +120,6 @@ def test_a_recording_goes_on(tmp_path: Path) -> None:
 
 
 async def test_it_is_written_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without anybody asking, so that a crash loses little."""
     monkeypatch.setattr("llmctl.tui.feeds.recording.WRITE_EVERY_SECONDS", 0.001)
     with Recorder(tmp_path / "a.llmrec") as recorder:
         recorder.take(FRAMES[0])

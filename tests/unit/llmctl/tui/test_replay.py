@@ -1,4 +1,4 @@
-"""A recording plays in its own time: at any speed, held, from any moment, and never beyond its end."""
+"""A recording plays in its own time: at any speed, paused, from any moment."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,6 @@ BEGIN, END = 1000.0, 1060.0
 
 
 class Steady:
-    """A steady clock that is set by hand."""
-
     def __init__(self) -> None:
         self.seconds = 500.0
 
@@ -27,8 +25,6 @@ class Steady:
 
 
 class Gathered:
-    """A sink that keeps what it is given."""
-
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 
@@ -48,13 +44,12 @@ def steady() -> Steady:
 
 @pytest.fixture
 def clock(steady: Steady) -> ReplayClock:
-    """A clock of a minute's recording, as fast as ours."""
+    """A clock of a recording of one minute, at normal speed."""
     return ReplayClock(BEGIN, END, 1.0, steady)
 
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Iterator[Recording]:
-    """A minute with a bookmark every ten seconds."""
     path = tmp_path / "a.llmrec"
     with Recorder(path) as recorder:
         for second in range(0, 61, 10):
@@ -175,7 +170,7 @@ NOON = datetime(2026, 1, 2, 12, 0, 0, 500_000, tzinfo=UTC).timestamp()
     ],
 )
 def test_a_moment_is_a_time_of_day_or_a_time_since_the_beginning(text: str, after_seconds: float) -> None:
-    """A time of day before the beginning is one of the next day; the second of the beginning is not."""
+    """A time of day before the recording's first second is one of the next day."""
     assert read_moment(text, NOON) == pytest.approx(NOON + after_seconds)
 
 

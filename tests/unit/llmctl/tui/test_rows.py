@@ -1,7 +1,6 @@
-"""A callback's record becomes a slim row, which is written and read back without what nobody asked for."""
+"""A callback becomes a slim row that can be written and read back without its payload."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +16,9 @@ from llmctl.tui.model.rows import (
     CallbackRow,
     make_row,
 )
+from tests.unit.llmctl.conftest import make_record
 
 ACCEPTED = 1767323045.0
-RecordOf = Callable[..., CallbackRecord]
 FULL = CallbackRow(
     at=12.5,
     topic="t",
@@ -55,8 +54,8 @@ def tell_envelope(record: CallbackRecord, **changes: Any) -> CallbackRecord:
     return replace(record, envelope=record.envelope.model_copy(update=changes))
 
 
-def test_a_success_has_the_times_of_its_way(record_of: RecordOf) -> None:
-    row = make_row(record_of(), 1767323047.0)
+def test_a_success_has_the_times_of_its_way() -> None:
+    row = make_row(make_record(), 1767323047.0)
     assert (row.topic, row.partition, row.offset, row.run_id) == ("t", 2, 9, "r-1")
     assert (row.at, row.written_at, row.accepted_at) == (ACCEPTED + 2, ACCEPTED + 1.5, ACCEPTED)
     assert (row.completed_at, row.provider_seconds, row.e2e_seconds) == (ACCEPTED, 0.04, 1.5)
@@ -71,19 +70,19 @@ def test_a_success_has_the_times_of_its_way(record_of: RecordOf) -> None:
     assert row.metadata == {"pair_id": "p-1"}
 
 
-def test_an_error_has_its_code_and_message(record_of: RecordOf) -> None:
-    row = make_row(record_of(fails=True), 0.0)
+def test_an_error_has_its_code_and_message() -> None:
+    row = make_row(make_record(fails=True), 0.0)
     assert (row.status, row.error, row.message) == ("error", "LLM_PROVIDER_TIMEOUT", "too slow")
     assert (row.winner, row.confidence, row.justification) == ("", None, "")
 
 
-def test_an_invalid_record_has_its_place_and_its_problem(record_of: RecordOf) -> None:
-    row = make_row(record_of(raw=b"\x00"), 5.0)
+def test_an_invalid_record_has_its_place_and_its_problem() -> None:
+    row = make_row(make_record(raw=b"\x00"), 5.0)
     assert (row.status, row.message, row.partition, row.offset) == (INVALID, "no envelope", 2, 9)
     assert (row.event_id, row.accepted_at, row.e2e_seconds, row.metadata) == ("", None, None, {})
 
 
-def test_attempts_are_read_where_they_are_told(record_of: RecordOf) -> None:
+def test_attempts_are_read_where_they_are_told() -> None:
     good = {
         "started_at": "2026-01-02T03:04:06Z",
         "seconds": 0.25,
@@ -91,14 +90,13 @@ def test_attempts_are_read_where_they_are_told(record_of: RecordOf) -> None:
         "outcome": "LLM_PROVIDER_TIMEOUT",
     }
     odd: list[Any] = [{}, "x", None, {**good, "started_at": "soon"}, {**good, "seconds": "long"}]
-    row = make_row(tell_envelope(record_of(), metadata={"attempts": [*odd, good]}), 0.0)
+    row = make_row(tell_envelope(make_record(), metadata={"attempts": [*odd, good]}), 0.0)
     assert row.attempts == (AttemptRow(ACCEPTED + 1, 0.25, "openai", "LLM_PROVIDER_TIMEOUT"),)
-    assert make_row(tell_envelope(record_of(), metadata={"attempts": 3}), 0.0).attempts == ()
+    assert make_row(tell_envelope(make_record(), metadata={"attempts": 3}), 0.0).attempts == ()
 
 
-def test_only_short_plain_metadata_is_kept(record_of: RecordOf) -> None:
-    """A caller's metadata cannot make a row grow without bound."""
-    record = record_of()
+def test_only_short_plain_metadata_is_kept() -> None:
+    record = make_record()
     assert record.envelope is not None
     long = "x" * (MAX_METADATA_CHARACTERS + 1)
     told = {"nested": {"a": 1}, "none": None, long: 1, "text": long, "flag": True, "number": 1.5}
@@ -118,8 +116,8 @@ def test_what_is_written_is_read_back() -> None:
     assert CallbackRow.read(json.loads(json.dumps(written))) == SLIM
 
 
-def test_a_real_record_survives_a_recording(record_of: RecordOf) -> None:
-    row = make_row(record_of(), 1.0)
+def test_a_real_record_survives_a_recording() -> None:
+    row = make_row(make_record(), 1.0)
     assert CallbackRow.read(json.loads(json.dumps(row.write(with_payload=True)))) == row
 
 

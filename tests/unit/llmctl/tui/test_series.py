@@ -18,7 +18,6 @@ def test_an_empty_ring_is_all_gaps() -> None:
 
 
 def test_seconds_without_a_value_are_gaps() -> None:
-    """A gap is neither zero nor the value before it."""
     ring = Ring(10)
     ring.put(100, 1.0)
     ring.put(103, 4.0)
@@ -27,7 +26,6 @@ def test_seconds_without_a_value_are_gaps() -> None:
 
 @pytest.mark.parametrize("values", [(1.0, 9.0, 2.0), (9.0, 1.0), (1.0, 9.0)])
 def test_of_several_values_in_a_second_the_highest_stands(values: tuple[float, ...]) -> None:
-    """A peak between two looks is seen, whatever came before and after it."""
     ring = Ring(10)
     for value in values:
         ring.put(100, value)
@@ -44,7 +42,6 @@ def test_a_jump_longer_than_the_ring_leaves_nothing_old(jump: int) -> None:
 
 
 def test_a_reading_older_than_the_ring_is_dropped() -> None:
-    """It does not overwrite the second that has its place now; a late one within the ring is kept."""
     ring = Ring(5)
     ring.put(100, 1.0)
     ring.put(95, 7.0)
@@ -54,7 +51,6 @@ def test_a_reading_older_than_the_ring_is_dropped() -> None:
 
 
 def test_what_is_over_is_not_read_again() -> None:
-    """Seconds before the ring and after its last value are gaps, not what stands in their place."""
     ring = Ring(3)
     for second in range(100, 103):
         ring.put(second, float(second))
@@ -66,7 +62,6 @@ def test_what_is_over_is_not_read_again() -> None:
     st.lists(st.tuples(st.integers(0, 60), st.floats(0, 100)), min_size=1, max_size=60), st.integers(1, 20)
 )
 def test_a_ring_is_the_highest_of_each_second(readings: list[tuple[int, float]], size: int) -> None:
-    """Whatever order readings come in, a ring says what a plain table of the last seconds would."""
     ring, newest = Ring(size), -1
     table: dict[int, float] = {}
     for second, value in readings:

@@ -1,4 +1,4 @@
-"""Figures and states are said shortly, in a steady width, and with a glyph beside every colour."""
+"""Figures and states are short, of a steady width, with a glyph beside every colour."""
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,6 @@ def test_a_rate_is_said_with_one_place(rate: float | None, said: str) -> None:
 
 @given(st.floats(-99_999, 999_999))
 def test_a_rate_has_at_most_seven_characters(rate: float) -> None:
-    """So that a column of rates keeps its width."""
     assert len(say_rate(rate)) <= 7
 
 
@@ -75,7 +74,6 @@ def test_counts_and_shares() -> None:
 
 
 def test_moments_are_in_utc() -> None:
-    """Wherever the person sits."""
     assert say_clock(1767323045.9) == "03:04:05"
     assert say_clock(None) == "–"  # noqa: RUF001
     assert say_stamp(1767323045.5) == "03:04:05.500"
@@ -102,7 +100,6 @@ def test_a_window_is_said_in_minutes_or_hours(seconds: int, said: str) -> None:
 def test_a_provider_that_is_held_is_not_asked_whatever_its_circuit(
     provider: ProviderReading, said: tuple[str, str]
 ) -> None:
-    """What a person did comes before what the circuit did."""
     assert say_circuit(provider) == said
 
 
