@@ -78,7 +78,6 @@ def read_modules(root: Path) -> dict[str, Module]:
 
 
 def imports_of(module: Module, modules: Mapping[str, Module]) -> Iterator[Import]:
-    """All imports: at the top, in functions, under TYPE_CHECKING, relative, and by a literal name."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             yield from (Import(node.lineno, alias.name) for alias in node.names)
@@ -146,7 +145,6 @@ def judge_import(module: Module, room: str, imported: Import) -> Iterator[str]:
 
 
 def find_lost_tasks(tree: ast.Module) -> Iterator[int]:
-    """Lines that start a task outside a TaskGroup and keep no reference: it could vanish half done."""
     for node in ast.walk(tree):
         thrown_away = isinstance(node, ast.Expr) or (
             isinstance(node, ast.Assign)
@@ -159,7 +157,6 @@ def find_lost_tasks(tree: ast.Module) -> Iterator[int]:
 
 
 def is_owned(call: ast.Call) -> bool:
-    """Whether the object that starts the task keeps it: anything but asyncio and an event loop."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr == "ensure_future":
         return False
     starter = ast.unparse(call.func.value)

@@ -42,7 +42,6 @@ def read_lock(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def find_lock_faults(path: Path) -> list[str]:
-    """Requirements that are not fixed to one version by their hashes."""
     return [
         requirement
         for requirement, options in read_lock(path)
@@ -59,7 +58,6 @@ def name_of(requirement: str) -> str:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """Every file of the project, without what tools and editors leave behind."""
     for folder, folders, files in os.walk(root):
         folders[:] = [
             each
@@ -107,7 +105,6 @@ def test_every_version_is_locked_by_hash() -> None:
     ],
 )
 def test_a_loose_line_in_a_lock_is_found(line: str, tmp_path: Path) -> None:
-    """The check of the locks can fail."""
     lock = tmp_path / "some.lock"
     good = f"anyio==4.0 ; sys_platform != 'win32' \\\n    --hash=sha256:{'b' * 64}\n"
     lock.write_text(good)

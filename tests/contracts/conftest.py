@@ -3,18 +3,36 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import settings
+from pydantic import BaseModel, ValidationError
 
-from service.settings import Settings
-from service.wiring import build
+from tests.contracts.golden import fetch
 
 Fields = dict[str, Any]
 
 PATIENTLY = settings(max_examples=40)
 
 CORRELATION_ID = "5f0f6a9e-4f0b-4a53-8a4e-0a4f6f0d2c11"
+
+
+def find_faults(model: type[BaseModel], fields: Fields) -> list[tuple[str, tuple[int | str, ...]]]:
+    """Returns the kind and the place of each fault for which a model refuses these fields."""
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(fields)
+    return [(fault["type"], fault["loc"]) for fault in refused.value.errors()]
+
+
+def find_required(model: type[BaseModel], fields: Fields) -> set[str]:
+    """Returns the fields that a model misses when one of some valid fields is left out."""
+    model.model_validate(fields)
+    required = set()
+    for field in fields:
+        try:
+            model.model_validate({name: value for name, value in fields.items() if name != field})
+        except ValidationError as refused:
+            required |= {field for fault in refused.errors() if fault["type"] == "missing"}
+    return required
 
 
 @pytest.fixture
@@ -80,13 +98,4 @@ def envelope_fields(success_fields: Fields) -> Fields:
 
 @pytest.fixture
 async def served_metrics(tmp_path: Path) -> str:
-    """The page /metrics of a service."""
-    settings = Settings(
-        _env_file=None,
-        queue_path=tmp_path / "queue.db",
-        allow_mock_provider=True,
-        default_llm_provider="mock",
-    )
-    transport = httpx.ASGITransport(app=build(settings).app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        return (await client.get("/metrics")).text
+    return (await fetch("/metrics", tmp_path)).text

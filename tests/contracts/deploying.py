@@ -28,7 +28,6 @@ def name_image() -> str:
 
 
 def run_tool(*words: str | Path, hint: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs a program of somebody else's; skips the test if it is not installed."""
     if shutil.which(words[0]) is None:
         pytest.skip(f"{words[0]} is not installed{hint}")
     return subprocess.run(words, capture_output=True, text=True, timeout=HANG_SECONDS, check=False, **options)

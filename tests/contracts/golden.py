@@ -31,7 +31,6 @@ USAGE_EXAMPLES = {"a request was answered at the second call": "usage/answered"}
 
 
 def describe_all() -> dict[str, Any]:
-    """What each golden file has to hold, by its name, from the code as it is."""
     contracts = {name: describe_contract(name) for name in PUBLISHED}
     # Not handed out: only the service itself reads what stands in its queue.
     queued = QueuedRequest.model_json_schema(mode="serialization")
@@ -48,23 +47,22 @@ def _read_events(names: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def describe_openapi() -> dict[str, Any]:
-    document = asyncio.run(_get_openapi())
+    with tempfile.TemporaryDirectory() as folder:
+        document: dict[str, Any] = asyncio.run(fetch("/openapi.json", Path(folder))).json()
     document["info"]["version"] = NO_VERSION
     return document
 
 
-async def _get_openapi() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            _env_file=None,
-            queue_path=Path(folder) / "queue.db",
-            allow_mock_provider=True,
-            default_llm_provider="mock",
-        )
-        transport = httpx.ASGITransport(app=build(settings).app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            answer = await client.get("/openapi.json")
-    return dict(answer.raise_for_status().json())
+async def fetch(path: str, folder: Path) -> httpx.Response:
+    settings = Settings(
+        _env_file=None,
+        queue_path=folder / "queue.db",
+        allow_mock_provider=True,
+        default_llm_provider="mock",
+    )
+    transport = httpx.ASGITransport(app=build(settings).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        return (await client.get(path)).raise_for_status()
 
 
 def render(document: Any) -> str:

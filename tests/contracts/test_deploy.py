@@ -38,7 +38,6 @@ def read_unit(name: str) -> configparser.RawConfigParser:
 
 
 def find_objection(words: list[str]) -> str | None:
-    """Why this is not a command of llmctl; None if it is one."""
     command: Any = typer.main.get_command(cli)
     rest = list(words)
     while hasattr(command, "commands"):
@@ -51,7 +50,6 @@ def find_objection(words: list[str]) -> str | None:
 
 
 def find_containers(node: Any) -> Iterator[dict[str, Any]]:
-    """Everything that runs our image, in a manifest or a compose file."""
     if isinstance(node, dict):
         if str(node.get("image", "")).startswith("llmctl:"):
             yield node
@@ -63,7 +61,6 @@ def find_containers(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def list_commands() -> Iterator[list[str]]:
-    """The arguments that the files give to llmctl."""
     for path in FILES:
         if path.suffix == ".yaml":
             for document in yaml.safe_load_all(path.read_text()):
@@ -116,7 +113,6 @@ def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
 
 
 def test_nothing_secret_is_in_the_files() -> None:
-    """Keys, tokens and passwords are empty, refer to something else, or say that they are fake."""
     innocent = r"$|\$\{\w+(:[-?][^}]*)?\}|fake$|…"
     for path in FILES:
         for name, value in re.findall(r"(\w*(?:TOKENS?|KEY|PASSWORD))[=:][ \t]*([^\n]*)", path.read_text()):

@@ -31,7 +31,6 @@ def read_services() -> dict[str, dict[str, Any]]:
 
 
 def fill_in(text: str) -> str:
-    """Puts in what a user has to fill in, and the defaults."""
     return _VARIABLE.sub(lambda found: FILLED_IN.get(found[1]) or (found[3] if found[2] == "-" else ""), text)
 
 
@@ -40,39 +39,26 @@ def read_environment(service: str) -> dict[str, str]:
     return {name: str(value) for name, value in told.items() if value is not None}
 
 
-@pytest.mark.parametrize("name", REPLICAS)
-def test_a_replica_starts_with_these_settings(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("replica", "provider"), REPLICAS.items())
+def test_a_replica_starts_beside_its_provider_and_has_time_to_drain(
+    replica: str, provider: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Tokens are set because it listens beyond loopback; without a key it calls the fake provider."""
+    """Plain HTTP to a provider is allowed on loopback only, and the fake one listens there."""
     monkeypatch.chdir(tmp_path)
+    services, environment = read_services(), read_environment(replica)
     # What the image says; test_deploy_image.py reads it from there.
-    for key, value in {**read_environment(name), f"{PREFIX}HOST": "0.0.0.0", f"{PREFIX}PORT": "8080"}.items():
+    for key, value in {**environment, f"{PREFIX}HOST": "0.0.0.0", f"{PREFIX}PORT": "8080"}.items():
         monkeypatch.setenv(key, value)
     settings = load_settings()
 
-    assert (settings.queue_backend, settings.replica_name) == ("kafka", name)
+    assert (settings.queue_backend, settings.replica_name) == ("kafka", replica)
     assert settings.openai_base_url == "http://127.0.0.1:8089/v1"
-
-
-@pytest.mark.parametrize("name", REPLICAS)
-def test_compose_waits_longer_than_the_drain_takes(name: str) -> None:
-    drain = float(read_environment(name)[f"{PREFIX}DRAIN_TIMEOUT_SECONDS"])
-
-    grace = read_services()[name]["stop_grace_period"]
-
-    assert float(grace.removesuffix("s")) >= drain + CLOSING_SECONDS
-
-
-@pytest.mark.parametrize(("replica", "provider"), REPLICAS.items())
-def test_a_replica_shares_the_network_of_its_provider(replica: str, provider: str) -> None:
-    """Plain HTTP to a provider is allowed on loopback only, and the fake one listens there."""
-    services = read_services()
-
     assert services[replica]["network_mode"] == f"service:{provider}"
     assert services[provider]["networks"]["default"]["aliases"] == [replica]
     assert services[provider]["command"][:2] == ["simulate", "provider"]
     assert services[replica]["depends_on"][provider]["condition"] == "service_healthy"
+    grace = float(services[replica]["stop_grace_period"].removesuffix("s"))
+    assert grace >= settings.drain_timeout_seconds + CLOSING_SECONDS
 
 
 def test_what_a_service_waits_for_exists() -> None:
@@ -89,7 +75,6 @@ def test_what_a_service_waits_for_exists() -> None:
 
 
 def test_every_port_is_open_to_this_machine_alone() -> None:
-    """Docker's own default is every address."""
     ports = [port for service in read_services().values() for port in service.get("ports", [])]
 
     assert len(ports) == len({port.split(":")[1] for port in ports}) > 5
@@ -97,7 +82,6 @@ def test_every_port_is_open_to_this_machine_alone() -> None:
 
 
 def test_what_is_mounted_exists() -> None:
-    """A missing path would become an empty folder, made by root."""
     mounts = [mount for service in read_services().values() for mount in service.get("volumes", [])]
     volumes = yaml.safe_load(FILE.read_text())["volumes"]
 
@@ -134,7 +118,6 @@ def test_our_images_are_this_version_and_built_here() -> None:
 
 
 def test_every_other_image_is_pinned() -> None:
-    """Kafka has the version that the tests run."""
     images = {name: each["image"] for name, each in read_services().items()}
     pom = ElementTree.parse(ROOT / "tests" / "apache_kafka" / "pom.xml")
     (version,) = [each.text for each in pom.iter() if each.tag.endswith("kafka.version")]
@@ -169,7 +152,6 @@ def test_prometheus_asks_every_replica_by_itself() -> None:
 
 
 def test_docker_compose_reads_the_file() -> None:
-    """`docker compose config` fills in, merges and checks, without an engine."""
     told = {**os.environ, **FILLED_IN}
     if run_tool("docker", "compose", "version").returncode:
         pytest.skip("docker compose is not installed")

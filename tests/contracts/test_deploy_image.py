@@ -34,7 +34,6 @@ def find_all(instruction: str) -> list[str]:
 
 
 def find_last(instruction: str) -> str:
-    """The arguments of the last of these instructions: the last stage counts."""
     return find_all(instruction)[-1]
 
 
@@ -60,7 +59,6 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """The port of a server on loopback that answers with `Answering.status`."""
     with HTTPServer(("127.0.0.1", 0), Answering) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -69,32 +67,23 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def test_what_is_copied_exists_and_is_not_ignored() -> None:
-    taken_in = {line[1:] for line in read_ignored() if line.startswith("!")}
+def test_what_is_copied_exists_and_nothing_private_is() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    ignored = [line for line in lines if line and not line.startswith("#")]
+    taken_in = [line for line in ignored if line.startswith("!")]
     wheel = read_project()["tool"]["hatch"]["build"]["targets"]["wheel"]
     sources = set(list_sources())
 
     assert all((ROOT / source).exists() for source in sources)
-    assert sources == taken_in
+    assert sources == {line[1:] for line in taken_in}
     assert sources >= {
         *wheel["packages"],
         *wheel["force-include"],
         "requirements/runtime.lock",
         "pyproject.toml",
     }
-
-
-def test_nothing_private_reaches_the_build() -> None:
-    lines = read_ignored()
-    last_taken_in = max(index for index, line in enumerate(lines) if line.startswith("!"))
-
-    assert lines[0] == "*"
-    assert {"**/.env", "**/__pycache__", "**/*.db"} <= set(lines[last_taken_in + 1 :])
-
-
-def read_ignored() -> list[str]:
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    assert ignored[0] == "*"
+    assert {"**/.env", "**/__pycache__", "**/*.db"} <= set(ignored[ignored.index(taken_in[-1]) + 1 :])
 
 
 def test_it_is_built_from_the_lock_alone() -> None:
@@ -106,11 +95,6 @@ def test_it_is_built_from_the_lock_alone() -> None:
     assert "--require-hashes --only-binary :all: -r requirements/runtime.lock" in runs
     assert "--no-deps --no-build-isolation ." in runs
     assert "dev.lock" not in CONTAINERFILE.read_text()
-
-
-def test_sigterm_reaches_the_service() -> None:
-    assert (json.loads(find_last("ENTRYPOINT")), json.loads(find_last("CMD"))) == (["llmctl"], ["serve"])
-    assert find_last("STOPSIGNAL") == "SIGTERM"
 
 
 def test_it_runs_as_a_fixed_user_that_owns_its_volume() -> None:
@@ -127,11 +111,13 @@ def test_it_runs_as_a_fixed_user_that_owns_its_volume() -> None:
     assert f"--owner={user} --group={user} --mode=0700 {folder}" in runs
 
 
-def test_it_listens_where_it_is_asked() -> None:
+def test_it_listens_where_it_is_asked_and_sigterm_reaches_the_service() -> None:
     environment = read_environment()
 
     assert environment[f"{PREFIX}HOST"] == "0.0.0.0"
     assert environment[f"{PREFIX}PORT"] == find_last("EXPOSE") == str(Settings.model_fields["port"].default)
+    assert (json.loads(find_last("ENTRYPOINT")), json.loads(find_last("CMD"))) == (["llmctl"], ["serve"])
+    assert find_last("STOPSIGNAL") == "SIGTERM"
 
 
 def test_health_check_fails_exactly_if_healthz_does(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,6 @@ def read_dashboard() -> dict[str, Any]:
 
 
 def list_expressions() -> Iterator[tuple[str, str]]:
-    """Every expression of the dashboard with the title of its panel, as Prometheus gets it."""
     dashboard = read_dashboard()
     expressions = [
         (panel["title"], target["expr"])
@@ -68,7 +67,6 @@ def list_expressions() -> Iterator[tuple[str, str]]:
 
 
 def find_selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """The metrics that an expression reads, each with the labels that it selects by."""
     bare = re.sub(r"\[[^\]]*\]", "", expression)
     bare = re.sub(r"\b(?:by|on|without|ignoring)\s*\([^)]*\)", " ", bare)
     for found in _SELECTOR.finditer(bare):
@@ -81,14 +79,12 @@ def find_selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def find_groupings(expression: str) -> set[str]:
-    """The labels by which an expression groups or joins."""
     groups = re.findall(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)", expression)
     return {label.strip() for group in groups for label in group.split(",")}
 
 
 @pytest.fixture
 def labels_of(served_metrics: str) -> dict[str, frozenset[str]]:
-    """Every series of the service, with the labels that it can have."""
     found = {"up": OF_THE_SCRAPE}
     for family in text_string_to_metric_families(served_metrics):
         for sample in family.samples:
@@ -103,7 +99,6 @@ def labels_of(served_metrics: str) -> dict[str, frozenset[str]]:
 
 
 def find_faults(expression: str, labels_of: dict[str, frozenset[str]]) -> list[str]:
-    """What an expression names that does not exist."""
     selectors = list(find_selectors(expression))
     assert selectors, expression
     faults = [name for name, _ in selectors if name not in labels_of]
@@ -141,7 +136,6 @@ def test_the_dashboard_leaves_no_metric_out(labels_of: dict[str, frozenset[str]]
     ],
 )
 def test_what_there_is_not_is_found(expression: str, labels_of: dict[str, frozenset[str]]) -> None:
-    """The check of expressions can fail."""
     assert len(find_faults(expression, labels_of)) == 1
 
 
@@ -154,7 +148,6 @@ def test_values_of_labels_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("alert", list_alerts(), ids=lambda alert: alert.name)
 def test_alert_has_texts_that_name_what_exists_and_a_unit_test(alert: Alert) -> None:
-    """promtool sees each alert fire and stay quiet."""
     assert alert.severity in {"warning", "critical"}
     assert set(alert.texts) == {"summary", "description"}
     assert len(alert.texts["summary"]) < 110
@@ -202,8 +195,7 @@ def test_promtool_takes_every_expression_of_the_dashboard(tmp_path: Path) -> Non
     assert f"{len(rules)} rules found" in run_promtool("check", "rules", "rules.yaml", folder=tmp_path)
 
 
-def test_the_dashboard_can_be_imported() -> None:
-    """It has an id of its own, and no data source that only one Grafana knows."""
+def test_the_dashboard_can_be_imported_and_declares_its_variables() -> None:
     dashboard = read_dashboard()
     sources = {
         each["datasource"]["uid"]
@@ -218,6 +210,8 @@ def test_the_dashboard_can_be_imported() -> None:
     assert "id" not in dashboard
     assert sources == {"${datasource}"}
     assert variables == {"datasource": "datasource", "instance": "query", "provider": "query"}
+    text = json.dumps({key: value for key, value in dashboard.items() if key != "templating"})
+    assert set(re.findall(r"\$\{?(\w+)\}?", text)) - {"__rate_interval"} == set(variables)
 
 
 def test_the_dashboard_has_its_rows_and_no_panel_covers_another() -> None:
@@ -237,14 +231,6 @@ def test_the_dashboard_has_its_rows_and_no_panel_covers_another() -> None:
     assert [each["title"] for each in panels if each["type"] == "row"] == ROWS
     assert len({each["id"] for each in panels}) == len(panels)
     assert all(each["description"] for each in panels if each["type"] != "row")
-
-
-def test_every_variable_of_the_dashboard_is_declared() -> None:
-    dashboard = read_dashboard()
-    text = json.dumps({key: value for key, value in dashboard.items() if key != "templating"})
-    used = set(re.findall(r"\$\{?(\w+)\}?", text)) - {"__rate_interval"}
-
-    assert used == {each["name"] for each in dashboard["templating"]["list"]}
 
 
 def test_grafana_is_given_both() -> None:

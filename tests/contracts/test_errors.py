@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType, ProcessingEvent
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorBody, ErrorDetail
-from tests.contracts.conftest import Fields
+from tests.contracts.conftest import Fields, find_faults, find_required
 
 PUBLISHED_CODES = {
     "LLM_PROVIDER_UNAVAILABLE", "LLM_PROVIDER_RATE_LIMIT", "LLM_PROVIDER_TIMEOUT", "LLM_PROVIDER_API_ERROR",
@@ -57,21 +56,14 @@ def test_a_message_has_1_to_1000_characters(error_fields: Fields) -> None:
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
 def test_an_error_detail_must_not_hold(field: str, value: Any, error_fields: Fields) -> None:
-    """Each fault alone is enough, and is reported at its field."""
-    with pytest.raises(ValidationError) as refused:
-        ErrorDetail.model_validate({**error_fields, field: value})
-    assert [fault["loc"] for fault in refused.value.errors()] == [(field,)]
+    faults = find_faults(ErrorDetail, {**error_fields, field: value})
+    assert [place for _, place in faults] == [(field,)]
 
 
 def test_all_fields_of_an_error_detail_but_details_are_required(error_fields: Fields) -> None:
-    del error_fields["details"]
-    assert ErrorDetail.model_validate(error_fields).details == {}
-    for field in error_fields:
-        with pytest.raises(ValidationError):
-            ErrorDetail.model_validate({k: v for k, v in error_fields.items() if k != field})
+    assert find_required(ErrorDetail, error_fields) == set(error_fields) - {"details"}
 
 
 @pytest.mark.parametrize("document", [{}, {"error": None}, {"error": {}}, {"error": "text"}], ids=str)
 def test_an_error_body_must_not_be(document: Fields) -> None:
-    with pytest.raises(ValidationError):
-        ErrorBody.model_validate(document)
+    assert find_faults(ErrorBody, document)

@@ -20,7 +20,6 @@ EVENTS = sorted((FIXTURES / "events").glob("*.json"))
 
 
 def judge(schema: Any, document: Any, whole: Any) -> None:
-    """Fails if a value does not fit a schema that may refer to others in `whole`."""
     Draft202012Validator(
         {**schema, "components": whole["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
     ).validate(document)
@@ -58,7 +57,6 @@ def test_every_answer_is_of_a_route_and_every_name_is_one_operation_s() -> None:
 
 
 def test_every_refusal_is_the_error_body() -> None:
-    """A 503 has Retry-After."""
     body = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
     for operation in OPERATIONS.values():
         for status, answer in operation["responses"].items():

@@ -32,7 +32,6 @@ def test_metrics_are_those_that_are_served(served_metrics: str) -> None:
 
 
 def list_commands(command: Any, path: str = "") -> list[str]:
-    """The arguments that the files give to llmctl."""
     children = getattr(command, "commands", None)
     if children is None:
         return [path]

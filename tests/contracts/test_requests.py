@@ -19,7 +19,7 @@ from service.contracts.requests import (
     LLMQueuedResponse,
     QueuedRequest,
 )
-from tests.contracts.conftest import PATIENTLY, Fields
+from tests.contracts.conftest import PATIENTLY, Fields, find_faults, find_required
 
 TEXTS = st.text(min_size=1).filter(lambda text: not text.isspace())
 SCALARS = (
@@ -51,7 +51,6 @@ REQUESTS = st.builds(
 
 
 def nest(levels: int) -> Fields:
-    """Metadata of so many levels, its own included, innermost empty."""
     value: Any = []
     for _ in range(levels - 2):
         value = [value]
@@ -83,27 +82,17 @@ def test_a_request_survives_json_and_the_queue(request: LLMComparisonRequest) ->
     assert again.model_dump_json() == row
 
 
-ACCEPTED: list[tuple[str, Fields]] = [
-    ("the lowest priority", {"priority": 0}),
-    ("the highest priority", {"priority": 9}),
-    ("a whole number of seconds", {"ttl_seconds": 1}),
-    ("part of a second", {"ttl_seconds": 0.001}),
-    ("no time to live", {"ttl_seconds": None}),
-    ("no overrides", {"llm_config_overrides": None}),
-    ("empty overrides", {"llm_config_overrides": {}}),
-    ("the lowest temperature", {"llm_config_overrides": {"temperature_override": 0}}),
-    ("the highest temperature", {"llm_config_overrides": {"temperature_override": 2.0}}),
-    ("one token", {"llm_config_overrides": {"max_tokens_override": 1}}),
-    ("the longest model name", {"llm_config_overrides": {"model_override": "m" * 200}}),
-    ("white space around words", {"user_prompt": " \n which? \t"}),
-    ("metadata as deep as it may be", {"metadata": nest(MAX_METADATA_DEPTH)}),
-]
-
-
-@pytest.mark.parametrize("change", [row[1] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
-def test_a_request_may_hold(change: Fields, request_fields: Fields) -> None:
-    """The bounds themselves are valid."""
-    LLMComparisonRequest.model_validate({**request_fields, **change})
+def test_the_bounds_of_a_request_are_valid(request_fields: Fields) -> None:
+    overrides: list[Fields | None] = [
+        None, {}, {"temperature_override": 0}, {"temperature_override": 2.0}, {"max_tokens_override": 1},
+        {"model_override": "m" * 200},
+    ]  # fmt: skip
+    for change in (
+        {"priority": 0}, {"priority": 9}, {"ttl_seconds": 1}, {"ttl_seconds": 0.001}, {"ttl_seconds": None},
+        {"user_prompt": " \n which? \t"}, {"metadata": nest(MAX_METADATA_DEPTH)},
+        *({"llm_config_overrides": each} for each in overrides),
+    ):  # fmt: skip
+        LLMComparisonRequest.model_validate({**request_fields, **change})
 
 
 REFUSED: list[tuple[str, Fields, tuple[str, ...]]] = [
@@ -158,18 +147,13 @@ REFUSED: list[tuple[str, Fields, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("change", "place"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_a_request_must_not_hold(change: Fields, place: tuple[str, ...], request_fields: Fields) -> None:
-    """Each fault alone is enough, and is reported at its field."""
-    with pytest.raises(ValidationError) as refused:
-        LLMComparisonRequest.model_validate({**request_fields, **change})
-    assert [fault["loc"] for fault in refused.value.errors()] == [place]
+    faults = find_faults(LLMComparisonRequest, {**request_fields, **change})
+    assert [found for _, found in faults] == [place]
 
 
 def test_required_fields_of_a_request(request_fields: Fields) -> None:
-    """Above all the callback topic has no default."""
-    for field in ("user_prompt", "essay_a", "essay_b", "callback_topic"):
-        with pytest.raises(ValidationError) as refused:
-            LLMComparisonRequest.model_validate({k: v for k, v in request_fields.items() if k != field})
-        assert [(fault["type"], fault["loc"]) for fault in refused.value.errors()] == [("missing", (field,))]
+    required = {"user_prompt", "essay_a", "essay_b", "callback_topic"}
+    assert find_required(LLMComparisonRequest, request_fields) == required
 
 
 def test_a_request_without_a_correlation_id_gets_its_own(request_fields: Fields) -> None:
@@ -217,8 +201,7 @@ def test_the_answer_to_an_accepted_request_has_the_promised_shape() -> None:
     ids=str,
 )  # fmt: skip
 def test_the_answer_to_an_accepted_request_must_not_hold(change: Fields) -> None:
-    with pytest.raises(ValidationError):
-        LLMQueuedResponse.model_validate({**accepted_fields(), **change})
+    assert find_faults(LLMQueuedResponse, {**accepted_fields(), **change})
 
 
 @pytest.mark.parametrize(
@@ -240,6 +223,5 @@ def test_a_queued_request_must_not_hold(change: Fields, request_fields: Fields) 
         "expires_at": "2025-03-15T09:26:53Z",
     }
     QueuedRequest.model_validate(fields)
-    with pytest.raises(ValidationError) as refused:
-        QueuedRequest.model_validate({**fields, **change})
-    assert {fault["loc"][0] for fault in refused.value.errors()} == set(change)
+    faults = find_faults(QueuedRequest, {**fields, **change})
+    assert {place[0] for _, place in faults} == set(change)

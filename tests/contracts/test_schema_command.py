@@ -15,7 +15,6 @@ from tests.contracts.golden import FIXTURES, SCHEMAS, read_golden
 
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str], code: ExitCode = ExitCode.DONE) -> str:
-    """Returns what a command prints, or what a failing one writes to stderr; the other stream is empty."""
     with pytest.raises(SystemExit) as ended:
         main(["schema", *words])
     printed, said = capsys.readouterr()
@@ -39,7 +38,6 @@ def test_one_contract_is_its_golden_file(name: str, capsys: pytest.CaptureFixtur
 
 
 def test_all_contracts_stand_in_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each has its name in $defs, and judges as its own file does."""
     document = json.loads(run(["jsonschema"], capsys))
     Draft202012Validator.check_schema(document)
     assert set(PUBLISHED) <= set(document["$defs"])

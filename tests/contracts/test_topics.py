@@ -2,9 +2,6 @@
 
 from uuid import UUID, uuid5
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from service.contracts.enums import ProcessingEvent
 from service.contracts.topics import (
     PLATFORM_TOPICS,
@@ -13,7 +10,6 @@ from service.contracts.topics import (
     derive_event_id,
     is_legal_topic_name,
 )
-from tests.contracts.conftest import PATIENTLY
 
 
 def test_every_event_has_its_published_topic() -> None:
@@ -35,16 +31,7 @@ def test_an_event_id_is_the_published_uuid_of_its_request() -> None:
     assert derive_event_id(queue_id) == UUID("d08ba9c5-6b8a-53ed-9501-edbd4b1c865e")
 
 
-@PATIENTLY
-@given(first=st.uuids(), second=st.uuids())
-def test_an_event_id_is_stable_and_its_own(first: UUID, second: UUID) -> None:
-    assert derive_event_id(str(first)) == derive_event_id(str(first))
-    assert (derive_event_id(str(first)) == derive_event_id(str(second))) == (first == second)
-    assert derive_event_id(str(first)).version == 5
-
-
 def test_names_that_kafka_accepts_are_legal() -> None:
-    """Also those of internal topics, which another rule refuses."""
     for name in (
         "a", "results", "huleedu.llm_provider.comparison_result.v1", "UPPER-lower_0.9", "...", ".hidden",
         "-", "_internal", "x" * 249,
@@ -56,5 +43,6 @@ def test_names_that_kafka_refuses_are_not_legal() -> None:
     for name in (
         "", ".", "..", "x" * 250, "a/b", "a b", " a", "a ", "a\n", "\na", "a\r\n", "a\x00", "a\tb", "a:b",
         "a,b", "a*", "a\\b", "a@b", "resultats.é", "t\u0663", "t\uff13", "\u0442opic", "a\u200b", "🙂",
+        *(f"a{character}b" for character in ";|?[](){}<>#%&=+'`~^$!\"\x1b\u00a0\u202e"),
     ):  # fmt: skip
         assert not is_legal_topic_name(name), name

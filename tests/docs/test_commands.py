@@ -43,7 +43,6 @@ DONE_WHILE_READ = {"--version", "--help", "-h", "--install-completion", "--show-
 
 
 def list_pages() -> dict[str, list[Command]]:
-    """The commands of each page that has any."""
     found = {}
     for path in sorted(PAGES.rglob("*.md")):
         name = str(path.relative_to(PAGES))
@@ -58,7 +57,6 @@ ALL_PAGES = list_pages()
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """`llmctl up`, on ports of its own."""
     missing = [name for name in READERS_TOOLS if shutil.which(name) is None]
     if missing:
         message = f"The pages use {', '.join(missing)}, which this machine has not."
@@ -91,7 +89,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     "page", [name for name, page in ALL_PAGES.items() if any(not each.not_run for each in page)]
 )
 def test_a_page_does_what_it_says(page: str, stack: Stack, tmp_path: Path) -> None:
-    """Its commands end as it says, and print what it shows."""
     (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     for command in ALL_PAGES[page]:
         if command.not_run is None:
@@ -129,7 +126,6 @@ def cut_pipe(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("line", list_unrun_lines())
 def test_a_command_that_is_not_run_is_what_the_parser_takes(line: str) -> None:
-    """Its options exist, and their values can be read."""
     parse_line(line)
 
 
@@ -179,7 +175,6 @@ b'; echo ready; sleep 60
 
 
 def test_commands_are_read_as_bash_reads_them() -> None:
-    """Here-documents, lines that go on, quotes that are open, marks, exit codes, what is shown."""
     docker, note, cat, echo = read_commands("page.md", PAGE)
     assert (docker.text, docker.not_run) == ("docker ps", "needs Docker")
     assert note.text == "cat > note.txt <<'EOF'\none\n$ two\nEOF"
@@ -211,7 +206,6 @@ def test_commands_are_run_as_a_reader_runs_them(tmp_path: Path) -> None:
     ],
 )
 def test_what_differs_from_the_page_is_found(ended: Ended, difference: str | None) -> None:
-    """Another exit code, a line that is missing, another order."""
     command = Command("page.md", "llmctl topics", ("topic  state", "results created …"))
     found = find_difference(command, ended)
     assert found is None if difference is None else found is not None and found.startswith(difference)

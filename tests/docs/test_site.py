@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import typer.main
 
@@ -19,10 +18,10 @@ from llmctl.app import app
 from llmctl.exits import ExitCode
 from service.contracts.error_codes import LLMErrorCode
 from service.settings import Settings
-from service.wiring import build
 from simulator.load.thresholds import METRICS
 from simulator.provider.faults import FAULT_NAMES
 from simulator.provider.scenario import list_presets
+from tests.contracts.golden import fetch
 from tests.waiting import HANG_SECONDS
 
 LOADING = {
@@ -53,7 +52,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_builder(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Builds the site below a folder."""
     return subprocess.run(
         [sys.executable, "-m", "docs.builder", "--sources", folder / "laid", "--site", folder / "built"],
         cwd=ROOT,
@@ -65,8 +63,6 @@ def run_builder(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Page(HTMLParser):
-    """What a page loads when it is opened, and the text that it shows."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.loads: list[str] = []
@@ -74,19 +70,16 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes what the tag makes a browser fetch."""
         given = {name: value or "" for name, value in attrs}
         if tag == "link" and given.get("rel", "") not in LINKS_THAT_ONLY_POINT:
             self.loads.append(given.get("href", ""))
         self.loads += [given[name] for name in LOADING.get(tag, ()) if name in given]
 
     def handle_data(self, data: str) -> None:
-        """Notes a text."""
         self.words.append(data)
 
 
 def read_pages(site: Path) -> Iterator[tuple[Path, Page]]:
-    """Every page of the site."""
     for path in site.rglob("*.html"):
         yield path, Page(path.read_text())
 
@@ -106,7 +99,6 @@ def find_foreign_loads(site: Path) -> list[str]:
 
 
 def test_every_page_is_built(site: Path) -> None:
-    """One page of the site for each page that was laid out, and none is empty."""
     laid = site.parent / "laid" / "docs"
     pages = {path.relative_to(laid).with_suffix("") for path in laid.rglob("*.md")}
     built = {path.parent.relative_to(site) for path in site.rglob("index.html")}
@@ -116,7 +108,6 @@ def test_every_page_is_built(site: Path) -> None:
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
-    """No font, script, style or picture of another host."""
     assert find_foreign_loads(site) == []
 
 
@@ -131,36 +122,46 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     ],
 )
 def test_what_is_loaded_from_elsewhere_is_found(name: str, text: str, tmp_path: Path) -> None:
-    """The check can fail."""
     (tmp_path / name).write_text(text)
     assert len(find_foreign_loads(tmp_path)) >= 1
 
 
 def read_text(site: Path, name: str) -> str:
-    """What one page of the reference shows."""
     return " ".join("".join(Page((site / "reference" / name / "index.html").read_text()).words).split())
 
 
 def find_missing(names: set[str], text: str) -> set[str]:
-    """Names that a text does not hold as whole words."""
     return {name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
 
 
-def test_every_setting_is_in_the_reference(site: Path) -> None:
-    """Each by its name."""
-    names = {name.upper() for name in Settings.model_fields} - {"CALLER_ALLOWLISTS"}
-    assert find_missing(names | {"CALLBACK_TOPIC_ALLOWLIST_<NAME>"}, read_text(site, "settings")) == set()
+SETTINGS = {name.upper() for name in Settings.model_fields} - {"CALLER_ALLOWLISTS"}
+ROUTES = re.findall(
+    r'^ {4}"(/[^"]*)": \{', (ROOT / "fixtures/schemas/openapi.json").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("settings", SETTINGS | {"CALLBACK_TOPIC_ALLOWLIST_<NAME>"}),
+        ("errors", {each.value for each in LLMErrorCode}),
+        ("http", set(ROUTES)),
+        ("languages", set(METRICS)),
+        ("scenarios", {*list_presets(), *FAULT_NAMES}),
+    ],
+)
+def test_every_name_of_the_code_is_in_the_reference(site: Path, page: str, names: set[str]) -> None:
+    assert len(names) > 5
+    assert find_missing(names, read_text(site, page)) == set()
 
 
 def walk_commands(command: Any, path: str = "llmctl") -> Iterator[tuple[str, set[str]]]:
-    """Every command by its full name, with the names of its options."""
     yield path, {name for each in command.params for name in each.opts if name.startswith("-")}
     for name, child in getattr(command, "commands", {}).items():
         yield from walk_commands(child, f"{path} {name}")
 
 
 def test_every_command_option_and_exit_code_is_in_the_reference(site: Path) -> None:
-    """Also those of groups, and those that all have."""
     tree = dict(walk_commands(typer.main.get_command(app)))
     names = set(tree) | {name for options in tree.values() for name in options} - {"-h", "--help"}
     text = read_text(site, "commands")
@@ -172,41 +173,13 @@ def test_every_command_option_and_exit_code_is_in_the_reference(site: Path) -> N
 
 
 async def test_every_metric_is_in_the_reference(site: Path, tmp_path: Path) -> None:
-    """All that a service serves, but the library's own of the process."""
-    settings = Settings(
-        _env_file=None, queue_path=tmp_path / "q.db", allow_mock_provider=True, default_llm_provider="mock"
-    )
-    transport = httpx.ASGITransport(app=build(settings).app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        served = set(re.findall(r"^# TYPE (\S+) ", (await client.get("/metrics")).text, re.MULTILINE))
+    served = set(re.findall(r"^# TYPE (\S+) ", (await fetch("/metrics", tmp_path)).text, re.MULTILINE))
     names = {name for name in served if not name.startswith("process_")}
     assert names
     assert find_missing(names, read_text(site, "metrics")) == set()
 
 
-def test_every_error_code_is_in_the_reference(site: Path) -> None:
-    """Each with its status, verdict and meaning."""
-    assert find_missing({each.value for each in LLMErrorCode}, read_text(site, "errors")) == set()
-
-
-def test_every_route_is_in_the_reference(site: Path) -> None:
-    """All of the OpenAPI document, without a status or a result to be asked for."""
-    text = read_text(site, "http")
-    paths = set(
-        re.findall(r'^ {4}"(/[^"]*)": \{', (ROOT / "fixtures/schemas/openapi.json").read_text(), re.MULTILINE)
-    )
-    assert len(paths) > 10
-    assert find_missing(paths, text) == set()
-
-
-def test_every_word_of_the_small_languages_is_in_the_reference(site: Path) -> None:
-    """Metrics of thresholds, presets and faults of scenarios."""
-    assert find_missing(set(METRICS), read_text(site, "languages")) == set()
-    assert find_missing({*list_presets(), *FAULT_NAMES}, read_text(site, "scenarios")) == set()
-
-
 def test_a_missing_name_is_found() -> None:
-    """Part of a longer name is not enough."""
     assert find_missing({"PORT", "--file"}, "HTTP_PORT and --files") == {"PORT", "--file"}
 
 

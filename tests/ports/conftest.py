@@ -42,7 +42,6 @@ async def publishing(connection: KafkaConnection) -> AsyncIterator[Publishing]:
 
 @pytest.fixture
 async def control(embedded_broker: Any) -> AsyncIterator[BrokerControl]:
-    """The control of the shared embedded broker, which is up and fast again afterwards."""
     control = BrokerControl(Path(embedded_broker.ready["control"]))
     yield control
     await control.up()

@@ -75,8 +75,6 @@ Entry = Write | Truncate | Sync | Create | Delete | Begun | Acknowledged
 
 
 class Recorder(apsw.VFS):
-    """Records what SQLite does to the files of one folder; nothing is really synced, which saves time."""
-
     def __init__(self, folder: Path) -> None:
         self.entries: list[Entry] = []
         self.name = f"recorder-{id(self)}"
@@ -106,8 +104,6 @@ class Recorder(apsw.VFS):
 
 
 class RecordedFile(apsw.VFSFile):
-    """One open file of a `Recorder`."""
-
     def __init__(
         self, recorder: Recorder, short_name: str, name: str | apsw.URIFilename, flags: list[int]
     ) -> None:
@@ -216,28 +212,6 @@ def _tear(write: Write, dice: random.Random) -> Iterator[Write]:
 # What had been asked for and promised
 
 
-class History:
-    """The values that one aspect of one row was to take; what was acknowledged leaves none before it."""
-
-    def __init__(self, first: object) -> None:
-        self._values = [first]
-        self._floor = 0
-
-    def begin(self, value: object) -> int:
-        self._values.append(value)
-        return len(self._values) - 1
-
-    def acknowledge(self, place: int) -> None:
-        self._floor = max(self._floor, place)
-
-    def allows(self, found: object) -> bool:
-        return found in self._values[self._floor :]
-
-    @property
-    def promised(self) -> object:
-        return self._values[self._floor]
-
-
 FIRST: Mapping[str, object] = {
     "place": "nowhere",
     "key": "absent",
@@ -257,39 +231,42 @@ Found = Mapping[tuple[str, str], object]
 
 
 class Promises:
-    """The histories of all rows, from what stood in the file before, as far as a record was followed."""
-
     def __init__(self, found: Found) -> None:
         self.acknowledged = 0
-        self._histories = {aspect: History(value) for aspect, value in found.items()}
-        self._open: dict[int, list[tuple[History, int]]] = {}
+        self._values = {aspect: [value] for aspect, value in found.items()}
+        """The values that each aspect of each row was to take, from what stood in the file before."""
+        self._floors: dict[tuple[str, str], int] = {}
+        """How many of them an acknowledged one leaves behind."""
+        self._open: dict[int, list[tuple[tuple[str, str], int]]] = {}
 
     def follow(self, entry: Entry) -> None:
         if isinstance(entry, Begun):
             places = []
             for row, aspect, value in entry.changes:
-                history = self._histories.setdefault((row, aspect), History(FIRST[aspect]))
-                places.append((history, history.begin(value)))
+                values = self._values.setdefault((row, aspect), [FIRST[aspect]])
+                places.append(((row, aspect), len(values)))
+                values.append(value)
             self._open[entry.step] = places
         elif isinstance(entry, Acknowledged):
             self.acknowledged += 1
-            for history, place in self._open.pop(entry.step):
-                history.acknowledge(place)
+            for aspect, place in self._open.pop(entry.step):
+                self._floors[aspect] = max(self._floors.get(aspect, 0), place)
 
     def judge(self, found: Found) -> Iterator[tuple[str, str]]:
-        """What is wrong with the values found on a disk: the kind of wrong, and a sentence."""
-        for (row, aspect), history in self._histories.items():
+        """Yields what is wrong with the values found on a disk: the kind of wrong, and a sentence."""
+        for (row, aspect), values in self._values.items():
             if aspect in WHERE and found.get((row, "place")) != WHERE[aspect]:
                 continue
             value = found.get((row, aspect), FIRST[aspect])
-            promised = history.promised
+            allowed = values[self._floors.get((row, aspect), 0) :]
+            promised = allowed[0]
             # Which requests a claim takes is known once it returns, with their attempts counted by then.
-            if history.allows(value) or (aspect == "attempts" and value == int(str(promised)) + 1):
+            if value in allowed or (aspect == "attempts" and value == int(str(promised)) + 1):
                 continue
             kind = _name_wrong(str(promised), str(value)) if aspect == "place" else f"wrong {aspect}"
             yield kind, f"{row} has {aspect} {value!r:.80}; {promised!r:.80} was acknowledged"
         for (row, aspect), value in found.items():
-            if (row, aspect) not in self._histories and value != FIRST[aspect]:
+            if (row, aspect) not in self._values and value != FIRST[aspect]:
                 yield "never put", f"{row} has {aspect} {value!r:.80}"
 
 

@@ -57,8 +57,6 @@ EXAMPLES_KEPT = 5
 
 
 class Workload:
-    """Callers, workers and senders at once, all on one queue; notes what they ask for and are promised."""
-
     def __init__(
         self, recorder: Recorder, path: Path, dice: random.Random, found: Found, synchronous: str | None
     ) -> None:
@@ -72,7 +70,6 @@ class Workload:
         self._parked: set[str] = set()
 
     async def live(self) -> None:
-        """Opens the queue, settles what the life before left in doubt, works, and closes."""
         queue = self._queue = SqliteQueue(self._path)
         queue._file._vfs = self._recorder.name
         await queue.open()
@@ -284,8 +281,6 @@ async def _look_into(queue: SqliteQueue) -> dict[tuple[str, str], object]:
 
 @dataclass
 class Report:
-    """What many cuts came to."""
-
     seed: int
     cuts: int = 0
     acknowledged: int = 0
@@ -303,7 +298,6 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """No row is wrong after any cut, and nothing was acknowledged before it was synced."""
         return self.bad_cuts == self.early_acknowledgements == 0
 
     def note(self, where: str, wrongs: Sequence[tuple[str, str]]) -> None:
@@ -317,7 +311,6 @@ class Report:
 
 
 async def judge(path: Path, promises: Promises) -> tuple[Found, list[tuple[str, str]]]:
-    """What stands in a file, and what is wrong with it."""
     try:
         found = await look(path)
     except QueueUnavailable as error:
@@ -328,8 +321,6 @@ async def judge(path: Path, promises: Promises) -> tuple[Found, list[tuple[str, 
 
 
 class PowerCuts:
-    """Records runs and cuts each of them at many points."""
-
     def __init__(self, seed: int, folder: Path, keep: Path | None, synchronous: str | None) -> None:
         self.report = Report(seed)
         self._synchronous = synchronous
@@ -339,7 +330,6 @@ class PowerCuts:
         self._found: Found = {}
 
     def run(self, cuts: int) -> None:
-        """Makes this many."""
         began = time.monotonic()
         with asyncio.Runner() as runner:
             for number in itertools.count():

@@ -46,7 +46,6 @@ PRAGMA user_version=1;
 
 
 def write_schema_1(path: Path, *requests: QueuedRequest) -> None:
-    """A file of the first release: requests, one with a key and an attempt behind it, and a callback."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(SCHEMA_1)
         for sequence, request in enumerate(requests, start=1):

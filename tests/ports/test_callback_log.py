@@ -81,7 +81,6 @@ async def test_many_records_are_read_to_the_end(line: tuple[CallbackLog, Publish
 async def test_topic_made_anew_is_read_from_its_first_record(
     kafka: KafkaPublisher, log: KafkaCallbackLog, topic: str
 ) -> None:
-    """The position of a deleted topic does not apply to a shorter one of the same name."""
     await kafka.publish_to_topic(topic, SealedEnvelope(b"{}", (("event_id", b"one"),)))
 
     assert set(await log.find_standing(topic, {0: 500}, ["one"])) == {"one"}

@@ -53,7 +53,6 @@ def connection(cluster: Cluster) -> KafkaConnection:
 
 @pytest.fixture
 def make_topic(cluster: Cluster) -> Callable[..., str]:
-    """Makes a topic on which the user may do only these operations."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
 
     def make(*allowed: AclOperation) -> str:
@@ -93,7 +92,6 @@ async def test_who_is_known_and_allowed_publishes_and_reads_back(
 async def test_who_may_only_look_is_refused_for_good(
     connection: KafkaConnection, make_topic: Callable[..., str]
 ) -> None:
-    """The reason is Kafka's name of the error, and the next topic's record goes through."""
     closed, open_topic = make_topic(AclOperation.DESCRIBE), make_topic(AclOperation.WRITE)
     async with publishing(connection) as (publisher, _), asyncio.timeout(HANG_SECONDS):
         with pytest.raises(PublishRefused) as refused:

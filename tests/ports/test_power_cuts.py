@@ -25,7 +25,6 @@ CUTS_AT_EACH_ENTRY = 5
 def test_power_cuts_lose_nothing_and_bring_nothing_back(
     cuts: int, tmp_path: Path, record_figures: Callable[[str], None]
 ) -> None:
-    """After each power cut every row is where it was promised to be, byte for byte."""
     report = cut_power(cuts, random.randrange(2**32), keep=tmp_path)
 
     record_figures(f"{report}")
@@ -37,7 +36,6 @@ def test_power_cuts_lose_nothing_and_bring_nothing_back(
 
 @pytest.fixture
 def in_memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, if there is one: syncs cost nothing there."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="power-") as name:
         yield Path(name)
@@ -81,8 +79,6 @@ def test_page_that_sqlite_takes_for_another_is_told_from_a_lost_one(tmp_path: Pa
 
 
 class Surviving(random.Random):
-    """Dice with which every change survives."""
-
     def choice(self, seq: Any) -> Any:
         return seq[1] if callable(seq[0]) else seq[-1]
 

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -12,8 +11,7 @@ import respx
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
-from service.core.outcome import RateWindow, Usage
-from service.core.records import ProviderCall
+from service.core.outcome import ProviderReply, RateWindow, Usage
 from service.providers.anthropic import Anthropic
 from service.providers.catalogue import CATALOGUE
 from service.providers.dialect import Dialect
@@ -21,6 +19,7 @@ from service.providers.google import Google
 from service.providers.openai import OpenAI
 from service.providers.openrouter import OpenRouter
 from service.providers.remote import RemoteProvider
+from tests.ports.making import make_call
 
 KEY = "sk-canary-7f3a91"
 JUDGEMENT = '{"winner":"essay_b","justification":"canary-answer","confidence":0.75}'
@@ -208,72 +207,57 @@ def vendor(request: pytest.FixtureRequest) -> Vendor:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture
-def router() -> respx.Router:
-    return respx.Router(assert_all_called=False)
+@dataclass(frozen=True)
+class Line:
+    vendor: Vendor
+    provider: RemoteProvider
+    route: respx.Route
+
+    def answer(
+        self, text: str = JUDGEMENT, *, ending: str = "complete", headers: dict[str, str] | None = None
+    ) -> None:
+        self.route.respond(200, headers=headers, json=self.vendor.answer(text, self.vendor.endings[ending]))
+
+    async def ask(self, **changes: Any) -> ProviderReply:
+        return await self.provider.compare(make_call(model=self.vendor.model, **changes))
+
+    async def fail(self) -> ProviderFailure:
+        """Makes a call that fails; the failure repeats nothing that is secret."""
+        with pytest.raises(ProviderFailure) as caught:
+            await self.ask()
+        failure = caught.value
+        told = json.dumps([failure.message, failure.details, failure.model])
+        assert not [secret for secret in SECRETS if secret in told]
+        return failure
 
 
 @pytest.fixture
-def route(router: respx.Router, vendor: Vendor) -> respx.Route:
-    return router.post(vendor.base_url + vendor.path)
-
-
-@pytest.fixture
-def provider(router: respx.Router, vendor: Vendor) -> RemoteProvider:
+def line(vendor: Vendor) -> Line:
+    router = respx.Router(assert_all_called=False)
     dialect: Dialect = vendor.dialect(api_key=KEY, base_url=vendor.base_url)
     transport = httpx.MockTransport(router.async_handler)
-    return RemoteProvider(dialect, default_model=vendor.model, catalogue=CATALOGUE, transport=transport)
+    provider = RemoteProvider(dialect, default_model=vendor.model, catalogue=CATALOGUE, transport=transport)
+    return Line(vendor, provider, router.post(vendor.base_url + vendor.path))
 
 
-def make_call(vendor: Vendor, **changes: Any) -> ProviderCall:
-    fields: Json = {
-        "system_prompt": "canary-system",
-        "user_prompt": "canary-essay",
-        "model": vendor.model,
-        "temperature": None,
-        "max_tokens": None,
-        "timeout_seconds": 5.0,
-        "queue_id": "q-1",
-        "correlation_id": UUID(int=7),
-        "attempt": 2,
-    }
-    return ProviderCall(**{**fields, **changes})
+async def test_answer_becomes_a_judgement_with_its_usage(line: Line) -> None:
+    line.answer()
 
-
-async def fail(provider: RemoteProvider, vendor: Vendor) -> ProviderFailure:
-    """Makes a call that fails; the failure repeats nothing that is secret."""
-    with pytest.raises(ProviderFailure) as caught:
-        await provider.compare(make_call(vendor))
-    failure = caught.value
-    told = json.dumps([failure.message, failure.details, failure.model])
-    assert not [secret for secret in SECRETS if secret in told]
-    return failure
-
-
-async def test_answer_becomes_a_judgement_with_its_usage(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
-
-    reply = await provider.compare(make_call(vendor))
+    reply = await line.ask()
 
     assert (reply.judgement.winner, reply.judgement.confidence) == ("essay_b", 0.75)
     assert reply.judgement.justification == "canary-answer"
-    counted = Usage(1000, 200, 400, 50)
-    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (1000, 200)
-    assert (reply.usage.cached_tokens, reply.usage.reasoning_tokens) == (400, counted.reasoning_tokens)
+    assert replace(reply.usage, cost_usd=0.0) == Usage(1000, 200, 400, 50)
     assert reply.usage.cost_usd > 0
 
 
-async def test_key_goes_in_a_header_and_the_prompts_in_the_body(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
+async def test_key_goes_in_a_header_and_the_prompts_in_the_body(line: Line) -> None:
+    line.answer()
 
-    await provider.compare(make_call(vendor, max_tokens=77))
+    await line.ask(max_tokens=77)
 
-    request = route.calls.last.request
-    name, value = vendor.key_header
+    request = line.route.calls.last.request
+    name, value = line.vendor.key_header
     body = request.content.decode()
     assert request.headers[name] == value
     assert KEY not in str(request.url)
@@ -286,14 +270,12 @@ async def test_key_goes_in_a_header_and_the_prompts_in_the_body(
 
 
 @pytest.mark.parametrize("ending", ["length", "refused", "withheld"])
-async def test_unusable_ending_is_told_and_not_repeated(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route, ending: str
-) -> None:
-    if ending not in vendor.endings:
-        pytest.skip(f"{vendor.name} has no such ending")
-    route.respond(200, json=vendor.answer(JUDGEMENT, vendor.endings[ending]))
+async def test_unusable_ending_is_told_and_not_repeated(line: Line, ending: str) -> None:
+    if ending not in line.vendor.endings:
+        pytest.skip(f"{line.vendor.name} has no such ending")
+    line.answer(ending=ending)
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
     assert (failure.code, failure.retryable) == (LLMErrorCode.INVALID_RESPONSE, False)
     assert failure.usage.total_tokens == 1200
@@ -301,28 +283,30 @@ async def test_unusable_ending_is_told_and_not_repeated(
 
 
 @pytest.mark.parametrize("text", ["", "no json", '{"winner":"essay_c"}', JUDGEMENT[:-9]])
-async def test_answer_that_is_no_judgement_may_be_asked_for_again(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route, text: str
-) -> None:
-    route.respond(200, json=vendor.answer(text, vendor.endings["complete"]))
+async def test_answer_that_is_no_judgement_may_be_asked_for_again(line: Line, text: str) -> None:
+    line.answer(text)
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
-    assert failure.code in {LLMErrorCode.PARSING_ERROR, LLMErrorCode.INVALID_RESPONSE}
+    misfit = text == '{"winner":"essay_c"}'
+    assert failure.code is (LLMErrorCode.INVALID_RESPONSE if misfit else LLMErrorCode.PARSING_ERROR)
     assert failure.retryable
     assert failure.usage.cost_usd > 0
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'{"choices":[]}', b'{"content":3}', b"<html>", b"\xff"]
-)
-async def test_shapeless_body_raises_nothing_else(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route, body: bytes
-) -> None:
-    """The call may be billed."""
-    route.respond(200, content=body)
+    "body",
+    [
+        b"", b"{", b"[]", b"null", b'{"choices":[]}', b'{"choices":[1]}', b'{"choices":[{}]}',
+        b'{"content":3}', b"<html>", b"\xff\xfe", b'{"choices":' + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"choices":[{"message":',
+    ],
+    ids=lambda body: ascii(body[:25]),
+)  # fmt: skip
+async def test_shapeless_body_raises_nothing_else(line: Line, body: bytes) -> None:
+    line.route.respond(200, content=body)
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
     assert (failure.code, failure.retryable) == (LLMErrorCode.PARSING_ERROR, True)
     assert failure.may_be_billed
@@ -339,73 +323,67 @@ async def test_shapeless_body_raises_nothing_else(
     ],
 )  # fmt: skip
 async def test_status_has_one_meaning_at_every_vendor(
-    provider: RemoteProvider,
-    vendor: Vendor,
-    route: respx.Route,
-    status: int,
-    code: LLMErrorCode,
-    retryable: bool,
+    line: Line, status: int, code: LLMErrorCode, retryable: bool
 ) -> None:
-    route.respond(status, json=vendor.refuse(status))
+    line.route.respond(status, json=line.vendor.refuse(status))
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
     assert (failure.code, failure.retryable) == (code, retryable)
     assert failure.details["status"] == status
 
 
-async def test_missing_model_is_told_from_a_wrong_address(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    """A 404 without the vendor's words points to the base URL."""
-    route.respond(404, text="<html>not here</html>")
+async def test_missing_model_is_told_from_a_wrong_address(line: Line) -> None:
+    line.route.respond(404, text="<html>not here</html>")
 
-    assert (await fail(provider, vendor)).code is LLMErrorCode.CONFIGURATION_ERROR
+    assert (await line.fail()).code is LLMErrorCode.CONFIGURATION_ERROR
 
 
-async def test_rate_limit_says_how_long_to_wait(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    headers, body = vendor.limited
-    route.respond(429, headers=headers, json=body)
+async def test_rate_limit_says_how_long_to_wait(line: Line) -> None:
+    headers, body = line.vendor.limited
+    line.route.respond(429, headers=headers, json=body)
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
     assert (failure.code, failure.retryable) == (LLMErrorCode.PROVIDER_RATE_LIMIT, True)
     assert failure.retry_after_seconds == pytest.approx(7.0)
     assert "quota_used_up" not in failure.details
 
 
-async def test_used_up_quota_is_no_rate_limit(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    """Waiting a minute does not help an account without credit."""
-    status, body = vendor.quota
-    route.respond(status, json=body)
+async def test_used_up_quota_is_no_rate_limit(line: Line) -> None:
+    status, body = line.vendor.quota
+    line.route.respond(status, json=body)
 
-    failure = await fail(provider, vendor)
+    failure = await line.fail()
 
     assert failure.code is LLMErrorCode.PROVIDER_RATE_LIMIT
     assert failure.details["quota_used_up"] is True
     assert not failure.retryable
 
 
-async def test_limits_beside_an_answer_are_read(
-    provider: RemoteProvider, vendor: Vendor, route: respx.Route
-) -> None:
-    route.respond(200, headers=vendor.window, json=vendor.answer(JUDGEMENT, vendor.endings["complete"]))
+async def test_limits_beside_an_answer_are_read(line: Line) -> None:
+    line.answer(headers=line.vendor.window)
 
-    window = (await provider.compare(make_call(vendor))).window
+    window = (await line.ask()).window
 
-    if not vendor.window:
+    if not line.vendor.window:
         assert window is None
         return
     assert isinstance(window, RateWindow)
     assert window.remaining_requests == 0
 
 
-def test_key_and_address_are_checked_without_being_shown(vendor: Vendor) -> None:
-    for key, url in (("", vendor.base_url), ("sk canary", vendor.base_url), (KEY, "https://u:canary@h/v1")):
-        with pytest.raises(ValueError, match=r"key|URL") as caught:
-            vendor.dialect(api_key=key, base_url=url)
-        assert "canary" not in str(caught.value)
+@pytest.mark.parametrize("key", ["", "sk canary", "canary\nb", "schlüssel-canary"])
+def test_key_that_cannot_be_sent_is_refused_and_not_shown(vendor: Vendor, key: str) -> None:
+    with pytest.raises(ValueError, match="API key") as caught:
+        vendor.dialect(api_key=key, base_url=vendor.base_url)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h/v1", "ftp://h/v1", "https://u:canary@h/v1", "https://h/v1?k=canary", "http://[::1/v1"]
+)
+def test_wrong_base_url_is_refused_and_its_secret_not_shown(vendor: Vendor, url: str) -> None:
+    with pytest.raises(ValueError, match="base URL") as caught:
+        vendor.dialect(api_key=KEY, base_url=url)
+    assert "canary" not in str(caught.value)

@@ -102,7 +102,6 @@ async def test_claim_waits_for_the_first_request(queue: Queue) -> None:
 
 
 async def test_unclaimed_request_is_as_if_never_claimed(queue: Queue) -> None:
-    """It goes first again, and the attempt does not count."""
     first, second = make_request(), make_request()
     await put(queue, first)
     await put(queue, second)
@@ -227,7 +226,6 @@ async def test_callback_that_arrives_or_is_put_back_wakes_the_sender(queue: Queu
 
 
 async def test_doubtful_callback_is_not_handed_out(queue: Queue) -> None:
-    """It waits until its topic was read, and then is forgotten or sent."""
     entries = await store(queue, 3)
     outbox = queue.outbox
     for entry in entries:
@@ -245,7 +243,6 @@ async def test_doubtful_callback_is_not_handed_out(queue: Queue) -> None:
 
 
 async def test_position_of_a_topic_stands_still_while_a_callback_is_in_doubt(queue: Queue) -> None:
-    """The position never passes what still has to be read back."""
     first, second, third = await store(queue, 3)
     outbox = queue.outbox
     assert outbox.written_until("results") is None
@@ -318,7 +315,6 @@ async def test_more_callbacks_than_fit_in_memory_all_come_out(queue: Queue) -> N
 
 
 async def test_waiting_request_can_be_claimed_to_cancel_it(queue: Queue) -> None:
-    """It is taken from where it waits, and no attempt is counted."""
     first, unwanted = make_request(), make_request()
     await put(queue, first)
     await put(queue, unwanted)
@@ -368,7 +364,6 @@ async def test_request_in_work_can_be_cancelled_unless_it_completes(queue: Queue
 
 
 async def test_holds_tells_whose_a_request_is(queue: Queue) -> None:
-    """Callers see their own requests only; without tokens everybody sees all."""
     mine = make_request(caller="red")
     await put(queue, mine)
 
@@ -435,7 +430,6 @@ async def test_journal_tells_what_was_called_back(queue: Queue) -> None:
 
 @pytest.mark.parametrize("queue", ["memory", "sqlite"], indirect=True)
 async def test_journal_knows_what_was_found_after_a_crash(queue: Queue) -> None:
-    """The journal of the Kafka queue holds outcomes instead."""
     claim = await put_and_claim(queue)
     await queue.complete(claim, make_callback(claim))
     (entry,) = await queue.outbox.take(1)
@@ -540,7 +534,6 @@ async def test_usage_events_wait_until_they_are_told(queue: Queue) -> None:
 
 
 async def test_usage_events_are_counted_though_none_can_be_told(queue: Queue) -> None:
-    """Also those that come while the first one is tried again and again."""
     for _ in range(4):
         await put(queue, make_request())
     first, *others = await queue.claim(4)

@@ -18,7 +18,7 @@ from service.core.outcome import Spent, Usage
 from service.core.records import Callback, Receipt
 from service.queues.sqlite.file import SCHEMA_VERSION, SqliteFile, Statement
 from service.queues.sqlite.queue import SqliteQueue
-from tests.ports.making import make_request, opened
+from tests.ports.making import make_request, opened, put_and_claim
 from tests.ports.schema_1 import write_schema_1
 from tests.waiting import HANG_SECONDS
 
@@ -49,14 +49,12 @@ async def test_usage_that_was_not_told_survives_its_callback(tmp_path: Path) -> 
     path = tmp_path / "queue.db"
     usage = SealedEnvelope(b"\x00used", (("h", b"v"),))
     async with opened(path) as before:
-        await before.put(make_request())
-        (claim,) = await before.claim(1)
+        (claim,) = await put_and_claim(before)
         await before.complete(claim, Callback("q", "t", "k", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
         await before.outbox.delivered(await before.outbox.take(1), {})
 
     async with opened(path) as after:
-        await after.put(make_request())
-        (claim,) = await after.claim(1)
+        (claim,) = await put_and_claim(after)
         await after.complete(claim, Callback("q", "t", "k2", SealedEnvelope(b"", ()), True, 1.5, usage=usage))
         entries = await after.usage.peek(10)
         await after.usage.told(entries[:1])
@@ -115,7 +113,6 @@ async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(tmp_path:
 
 
 async def test_migration_that_fails_half_way_leaves_the_old_version(tmp_path: Path) -> None:
-    """Either all steps were run or none."""
     path = tmp_path / "queue.db"
     write_schema_1(path, make_request())
     with closing(sqlite3.connect(path)) as connection:
@@ -133,7 +130,6 @@ async def test_migration_that_fails_half_way_leaves_the_old_version(tmp_path: Pa
 async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut must not take the queue's folder away."""
     synced: list[int] = []
     sync = os.fsync
 
@@ -149,7 +145,6 @@ async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
 
 
 def write_newer(path: Path, *, has_log: bool) -> None:
-    """Writes a file of a newer version; with its log, as a crash leaves it."""
     source = Path(f"{path}.source")
     with closing(sqlite3.connect(source)) as connection:
         if has_log:
@@ -178,7 +173,6 @@ def read_file_and_log(path: Path) -> list[bytes]:
 async def test_unusable_file_is_refused_and_left_alone(
     tmp_path: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    """Refusing a file does not move its -wal into it either."""
     path = tmp_path / "queue.db"
     spoil(path)
     before = read_file_and_log(path)
@@ -194,8 +188,6 @@ def test_sqlite_is_past_the_bug_that_could_reset_a_log_too_early() -> None:
 
 
 class FullDisk(apsw.VFS):
-    """A file system whose writes to the log fail while `full` is true."""
-
     def __init__(self) -> None:
         self.full = False
         super().__init__("full-disk", base="")
@@ -240,25 +232,18 @@ async def test_full_disk_fails_the_whole_batch_and_what_was_accepted_before_stan
 
 async def test_one_poisoned_operation_does_not_fail_its_batch(tmp_path: Path) -> None:
     async with opened(tmp_path / "queue.db") as queue:
-        for _ in range(3):
-            await queue.put(make_request())
-        one, two, three = await queue.claim(3)
+        one, two, three = await put_and_claim(queue, 3)
         good = Callback("q", "t", "k", SealedEnvelope(b"v", ()), True, 0.0)
         bad = Callback("q", "\ud800", "k", SealedEnvelope(b"v", ()), True, 0.0)
 
-        outcomes = await asyncio.gather(
-            queue.complete(one, good),
-            queue.complete(two, bad),
-            queue.complete(three, good),
-            return_exceptions=True,
-        )
+        completing = [queue.complete(*each) for each in ((one, good), (two, bad), (three, good))]
+        outcomes = await asyncio.gather(*completing, return_exceptions=True)
 
         assert [type(outcome) for outcome in outcomes] == [type(None), QueueUnavailable, type(None)]
         assert queue.outbox.depth() == 2
 
 
 async def test_row_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
-    """It stays in the file; the requests behind it are served."""
     path = tmp_path / "queue.db"
     async with opened(path) as before:
         for _ in range(2):

@@ -8,8 +8,7 @@ LOGIN = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "u", "sasl_password
 
 
 @pytest.mark.parametrize("servers", ["kafka-1:9092", "127.0.0.1:9092,kafka-2:9092", "10.0.0.7:9092", "::1"])
-def test_a_login_over_an_open_connection_stays_on_this_machine(servers: str) -> None:
-    """Beyond it everybody on the way could take the login over; the sentence names no secret."""
+def test_login_without_tls_is_refused_beyond_this_machine(servers: str) -> None:
     connection = KafkaConnection(servers, "SASL_PLAINTEXT", **LOGIN)
 
     with pytest.raises(KafkaMisconfigured, match="SASL_SSL") as refused:
@@ -18,21 +17,18 @@ def test_a_login_over_an_open_connection_stays_on_this_machine(servers: str) -> 
 
 
 @pytest.mark.parametrize("servers", ["localhost:9092", "127.0.0.1:9092, [::1]:9093"])
-def test_on_this_machine_a_login_may_be_open(servers: str) -> None:
-    """There is nobody on the way."""
+def test_login_without_tls_is_allowed_on_this_machine(servers: str) -> None:
     options = KafkaConnection(servers, "SASL_PLAINTEXT", **LOGIN).client_options()
 
     assert options["sasl_plain_username"] == "u"
 
 
-def test_who_owns_the_network_may_say_so() -> None:
-    """ALLOW_INSECURE takes the responsibility."""
+def test_allow_insecure_permits_a_login_without_tls() -> None:
     connection = KafkaConnection("kafka-1:9092", "SASL_PLAINTEXT", **LOGIN, allow_insecure=True)
 
     assert connection.client_options()["sasl_plain_password"] == "secret-4711"
 
 
-def test_a_password_without_a_login_is_refused() -> None:
-    """A password that would never be used points to a wrong protocol."""
+def test_password_without_sasl_is_refused() -> None:
     with pytest.raises(KafkaMisconfigured, match="KAFKA_SASL_PASSWORD"):
         KafkaConnection("kafka-1:9092", "PLAINTEXT", sasl_password="x").client_options()

@@ -1,5 +1,6 @@
 """Each vendor's settings: what is refused at the start, and what comes of those that are right."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from service.contracts.enums import LLMProviderType
 from service.settings import PREFIX, VENDORS, SettingsInvalid, load_settings
 from service.wiring import build
 
+Start = Callable[..., str | None]
 KEY = "sk-canary-7f3a91"
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue of its own, no file of settings, and the mock so that no vendor is needed."""
+    """Sets a queue of its own and the mock, so that no vendor is needed."""
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "QUEUE_PATH": str(tmp_path / "queue.db"),
@@ -23,15 +25,20 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(PREFIX + name, value)
 
 
-def start(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str | None:
-    """The sentence that stops the start, None where nothing does."""
-    for name, value in settings.items():
-        monkeypatch.setenv(PREFIX + name, value)
-    try:
-        build(load_settings())
-    except SettingsInvalid as error:
-        return str(error)
-    return None
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts with these settings; returns the message that stops it, or None."""
+
+    def start(**settings: str) -> str | None:
+        for name, value in settings.items():
+            monkeypatch.setenv(PREFIX + name, value)
+        try:
+            build(load_settings())
+        except SettingsInvalid as error:
+            return str(error)
+        return None
+
+    return start
 
 
 @pytest.mark.parametrize("vendor", [vendor.value.upper() for vendor in VENDORS])
@@ -52,11 +59,10 @@ def start(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str | None:
         ("MAX_CONCURRENCY", "0", "greater than 0"),
     ],
 )
-def test_wrong_value_stops_the_start(
-    vendor: str, setting: str, value: str, part: str, monkeypatch: pytest.MonkeyPatch
+def test_wrong_setting_stops_the_start(
+    start: Start, vendor: str, setting: str, value: str, part: str
 ) -> None:
-    """One sentence names the setting and what is wrong with it, and shows neither key nor password."""
-    sentence = start(monkeypatch, **{f"{vendor}_API_KEY": KEY, f"{vendor}_{setting}": value})
+    sentence = start(**{f"{vendor}_API_KEY": KEY, f"{vendor}_{setting}": value})
     assert sentence is not None
     assert sentence.startswith(f"Wrong setting {PREFIX}{vendor}_{setting}: ")
     assert part in sentence
@@ -72,22 +78,19 @@ def test_wrong_value_stops_the_start(
         ("OPENROUTER_BASE_URL", "https://openrouter.ai/api", "must end in /v1"),
     ],
 )
-def test_version_in_the_address(setting: str, value: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base URL that is not as the vendor's SDK takes it would be a 404 on every call."""
-    assert part in (start(monkeypatch, **{setting: value}) or "")
+def test_base_url_with_a_wrong_version_is_refused(start: Start, setting: str, value: str, part: str) -> None:
+    assert part in (start(**{setting: value}) or "")
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_default_provider_needs_its_key(vendor: LLMProviderType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any vendor can be the default, with a key only."""
-    missing = start(monkeypatch, DEFAULT_LLM_PROVIDER=vendor.value)
+def test_default_provider_needs_its_key(start: Start, vendor: LLMProviderType) -> None:
+    missing = start(DEFAULT_LLM_PROVIDER=vendor.value)
     assert missing is not None
     assert f"DEFAULT_LLM_PROVIDER is {vendor}, which needs {PREFIX}{vendor.upper()}_API_KEY" in missing
-    assert start(monkeypatch, **{f"{vendor.value.upper()}_API_KEY": KEY}) is None
+    assert start(**{f"{vendor.value.upper()}_API_KEY": KEY}) is None
 
 
 def test_all_vendors_are_offered_with_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key turns a vendor on; its default model can be asked; nothing that is printed holds the key."""
     for vendor in VENDORS:
         monkeypatch.setenv(f"{PREFIX}{vendor.value.upper()}_API_KEY", KEY)
     monkeypatch.setenv(PREFIX + "GOOGLE_RPM", "60")
@@ -103,17 +106,15 @@ def test_all_vendors_are_offered_with_their_limits(monkeypatch: pytest.MonkeyPat
     assert KEY not in settings.model_dump_json()
 
 
-def test_wrong_file_of_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The sentence names the setting, the file, the table and the key."""
+def test_wrong_model_catalogue_is_refused(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     path.write_text('[google."x"]\nprices = 1\n')
-    sentence = start(monkeypatch, MODEL_CATALOGUE=str(path))
+    sentence = start(MODEL_CATALOGUE=str(path))
     assert sentence is not None
     assert sentence.startswith(f'Wrong setting {PREFIX}MODEL_CATALOGUE: {path}, table [google."x"]: key ')
 
 
-def test_model_of_a_file_can_be_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the file adds is there when the settings are checked."""
+def test_model_of_a_file_can_be_the_default(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     path.write_text(
         '[google."gemini-next"]\ncontext_window_tokens = 9\noutput_limit_tokens = 8\n'
@@ -121,5 +122,5 @@ def test_model_of_a_file_can_be_the_default(monkeypatch: pytest.MonkeyPatch, tmp
         'prices_read_on = 2026-11-24\nsource = "x"\n'
     )
     wanted = {"GOOGLE_API_KEY": KEY, "GOOGLE_MODEL": "gemini-next"}
-    assert start(monkeypatch, **wanted) is not None
-    assert start(monkeypatch, MODEL_CATALOGUE=str(path)) is None
+    assert start(**wanted) is not None
+    assert start(MODEL_CATALOGUE=str(path)) is None

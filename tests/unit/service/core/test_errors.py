@@ -3,6 +3,7 @@
 import pytest
 
 from service.contracts.error_codes import LLMErrorCode
+from service.core import errors
 from service.core.errors import (
     CALLBACK_ONLY,
     RETRYABLE,
@@ -46,57 +47,37 @@ LATER = {
 
 
 @pytest.mark.parametrize("code", LLMErrorCode)
-def test_a_code_has_a_verdict_and_a_way_to_its_receiver(code: LLMErrorCode) -> None:
-    """Every code is told over HTTP with a status or in a callback, and says whether to try again."""
+def test_code_has_a_verdict_and_a_status_or_a_callback(code: LLMErrorCode) -> None:
+    """A refusal that can be retried is a 503; a code of callbacks cannot refuse."""
     assert (code in STATUS_OF_REFUSAL) != (code in CALLBACK_ONLY)
     assert RETRYABLE[code] is (code.value in LATER)
     assert STATUS_OF_REFUSAL.get(code) == PUBLISHED_STATUS.get(code.value)
+    if code in CALLBACK_ONLY:
+        with pytest.raises(KeyError):
+            Refused(code, "No.")
+    else:
+        assert RETRYABLE[code] is (Refused(code, "No.").status == 503)
 
 
-def test_there_is_a_verdict_on_nothing_else() -> None:
-    """The tables hold the codes and only the codes."""
+def test_tables_hold_exactly_the_codes() -> None:
     assert set(RETRYABLE) == set(LLMErrorCode) == set(STATUS_OF_REFUSAL) | CALLBACK_ONLY
 
 
-@pytest.mark.parametrize("code", STATUS_OF_REFUSAL)
-def test_what_may_be_accepted_later_is_a_503(code: LLMErrorCode) -> None:
-    """The status alone tells a caller whether trying again makes sense."""
-    assert RETRYABLE[code] is (Refused(code, "No.").status == 503)
-
-
-def test_a_refusal_carries_what_the_answer_needs() -> None:
-    """Code, sentence, facts, the time to come back and a status of its own where one is given."""
+def test_refusal_carries_status_details_and_wait() -> None:
     plain = Refused(LLMErrorCode.QUEUE_FULL, "The queue is full.")
     assert (plain.status, plain.details, plain.retry_after_seconds) == (503, {}, None)
     assert str(plain) == "The queue is full."
-    special = Refused(
-        LLMErrorCode.INVALID_REQUEST,
-        "Send JSON.",
-        details={"field": "x"},
-        retry_after_seconds=3,
-        status=415,
-    )
+    more = {"details": {"field": "x"}, "retry_after_seconds": 3, "status": 415}
+    special = Refused(LLMErrorCode.INVALID_REQUEST, "Send JSON.", **more)
     assert (special.status, special.details, special.retry_after_seconds) == (415, {"field": "x"}, 3)
-
-
-@pytest.mark.parametrize("code", sorted(CALLBACK_ONLY))
-def test_a_code_of_the_callback_never_refuses(code: LLMErrorCode) -> None:
-    """Whoever tries finds the mistake at once."""
-    with pytest.raises(KeyError):
-        Refused(code, "No.")
 
 
 @pytest.mark.parametrize(
     "kind", [Refused, ProviderFailure, QueueUnavailable, QueueLocked, BrokerUnavailable, PublishFailed]
 )
-def test_every_exception_of_ours_has_one_root(kind: type[Exception]) -> None:
-    """The tree is the one that the module draws."""
+def test_every_exception_has_one_root_and_is_documented(kind: type[Exception]) -> None:
     assert issubclass(kind, ServiceError)
-    assert kind.__name__ in str(__import__("service.core.errors", fromlist=["_"]).__doc__)
-
-
-def test_a_locked_queue_is_an_unavailable_one() -> None:
-    """Whoever handles the one handles the other."""
+    assert kind.__name__ in str(errors.__doc__)
     assert issubclass(QueueLocked, QueueUnavailable)
 
 

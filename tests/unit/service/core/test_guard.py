@@ -7,36 +7,34 @@ from hypothesis import strategies as st
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
 from service.core.guard import FOREVER, Grant, HoldReason, Limits, ProviderGuard
-from service.core.outcome import RateWindow, Usage
+from service.core.outcome import RateWindow
 from service.core.pacing import Circuit
 
 
 def guard(**limits: float) -> ProviderGuard:
-    """A guard at time 0."""
     return ProviderGuard(Limits(**{"max_concurrency": 10, **limits}), 0.0)
 
 
 def refused(
-    code: LLMErrorCode = LLMErrorCode.PROVIDER_RATE_LIMIT,
-    after: float | None = None,
-    usage: Usage | None = None,
-    **details: object,
+    code: LLMErrorCode = LLMErrorCode.PROVIDER_RATE_LIMIT, after: float | None = None, **details: object
 ) -> ProviderFailure:
-    """A failed call."""
-    return ProviderFailure(
-        code, "no", retryable=True, retry_after_seconds=after, details=dict(details), usage=usage or Usage()
-    )
+    return ProviderFailure(code, "no", retryable=True, retry_after_seconds=after, details=dict(details))
 
 
 def admit(guarded: ProviderGuard, now: float = 0.0, tokens: int = 1) -> Grant:
-    """A grant that must be had."""
     grant = guarded.admit(tokens, now)
     assert grant is not None
     return grant
 
 
+def open_circuit(guarded: ProviderGuard) -> None:
+    """Opens the circuit at time 0, for a second."""
+    for _ in range(6):
+        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 1.0)
+    assert guarded.state(0.0).circuit is Circuit.OPEN
+
+
 def test_no_more_calls_at_once_than_configured() -> None:
-    """The cap holds until a grant ends, whichever way it ends."""
     guarded = guard(max_concurrency=2)
     first, second = admit(guarded), admit(guarded)
     assert guarded.admit(1, 0.0) is None
@@ -51,35 +49,25 @@ def test_no_more_calls_at_once_than_configured() -> None:
 
 
 def test_retry_after_holds_all_calls() -> None:
-    """What one call was told is obeyed by every call, and is no fault of the request."""
+    """Also those that were admitted before the refusal."""
     guarded = guard()
-    assert guarded.fail(admit(guarded), refused(after=7.0), 1.0, 0.0)
+    refused_one, waiting = admit(guarded), admit(guarded)
+    assert guarded.still_grants(waiting, 1.0)
+    assert guarded.fail(refused_one, refused(after=7.0), 1.0, 0.0)
 
     assert guarded.admit(1, 7.9) is None
+    assert not guarded.still_grants(waiting, 7.9)
+    assert guarded.still_grants(waiting, 8.1)
+    guarded.release(waiting, 8.1)
     assert guarded.seconds_until_change(1.0) == pytest.approx(7.0)
     assert guarded.state(2.0).hold_reason is HoldReason.RATE_LIMIT
     admit(guarded, 8.1)
 
 
-def test_what_was_admitted_before_a_refusal_is_not_called_after_it() -> None:
-    """A grant holds until its call begins only as long as nothing came that would have refused it."""
-    guarded = guard()
-    refused_one, waiting = admit(guarded), admit(guarded)
-    assert guarded.still_grants(waiting, 1.0)
-
-    guarded.fail(refused_one, refused(after=7.0), 1.0, 0.0)
-
-    assert not guarded.still_grants(waiting, 7.9)
-    assert guarded.still_grants(waiting, 8.1)
-
-
-def test_open_circuit_takes_back_all_grants_but_the_probe() -> None:
-    """Calls that were admitted before it opened would storm a provider that is down."""
+def test_open_circuit_revokes_all_permits_but_the_probe() -> None:
     guarded = guard()
     waiting = admit(guarded)
-    for _ in range(6):
-        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 0.0)
-    assert guarded.state(0.0).circuit is Circuit.OPEN
+    open_circuit(guarded)
     assert not guarded.still_grants(waiting, 0.0)
 
     guarded.release(waiting, 0.0)
@@ -101,8 +89,7 @@ def test_rate_limit_without_a_time_pauses_longer_each_time() -> None:
     assert guarded.seconds_until_change(1.0) == pytest.approx(2.0)
 
 
-def test_used_up_quota_holds_longer_and_burns_nothing() -> None:
-    """An account without credit is looked at again after a minute, then more rarely; its requests wait."""
+def test_used_up_quota_holds_longer_and_costs_no_attempt() -> None:
     guarded = guard()
     assert guarded.fail(admit(guarded), refused(quota_used_up=True), 0.0, 1.0)
 
@@ -115,7 +102,6 @@ def test_used_up_quota_holds_longer_and_burns_nothing() -> None:
 
 @pytest.mark.parametrize("status", [429, 503, 529])
 def test_overload_halves_the_calls_at_once(status: int) -> None:
-    """A provider that is asked too much is asked less."""
     code = LLMErrorCode.PROVIDER_RATE_LIMIT if status == 429 else LLMErrorCode.PROVIDER_UNAVAILABLE
     guarded = guard()
     grants = [admit(guarded) for _ in range(10)]
@@ -123,8 +109,8 @@ def test_overload_halves_the_calls_at_once(status: int) -> None:
     assert guarded.state(0.0).concurrency_limit == 5
 
 
-def test_outage_opens_the_circuit_and_its_requests_are_not_counted() -> None:
-    """The first failures may be the requests' own; from the opening on they are the provider's."""
+def test_attempts_count_until_the_circuit_opens() -> None:
+    """Six failures of the last twenty calls, and half of them."""
     guarded = guard()
     grants = [admit(guarded) for _ in range(10)]
     down = refused(LLMErrorCode.PROVIDER_UNAVAILABLE)
@@ -145,18 +131,15 @@ def test_outage_opens_the_circuit_and_its_requests_are_not_counted() -> None:
 @pytest.mark.parametrize(
     "code", [LLMErrorCode.INVALID_RESPONSE, LLMErrorCode.PROVIDER_API_ERROR, LLMErrorCode.CONTENT_TOO_LONG]
 )
-def test_answer_about_one_request_is_a_sign_of_life(code: LLMErrorCode) -> None:
-    """What says no to a request says nothing against its provider: it counts, and closes a circuit."""
+def test_failure_of_one_request_counts_and_closes_a_circuit(code: LLMErrorCode) -> None:
     guarded = guard()
-    for _ in range(6):
-        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 1.0)
+    open_circuit(guarded)
     probe = admit(guarded, 1.1)
     assert not guarded.fail(probe, refused(code), 1.2, 0.0)
     assert guarded.state(1.2).circuit is Circuit.CLOSED
 
 
-def test_window_that_is_used_up_is_waited_for() -> None:
-    """Where an answer says that nothing remains, nothing is sent before the reset."""
+def test_used_up_window_is_waited_for() -> None:
     guarded = guard()
     guarded.succeed(admit(guarded), 1, RateWindow(remaining_requests=0, requests_reset_seconds=3.0), 0.0)
     assert guarded.admit(1, 2.9) is None
@@ -178,7 +161,6 @@ def test_tokens_are_reserved_and_settled_on_what_was_used() -> None:
 
 
 def test_operator_holds_and_releases() -> None:
-    """An operator's word stands above all, for a time or until it is taken back."""
     guarded = guard()
     guarded.hold(FOREVER)
     assert guarded.admit(1, 1e9) is None
@@ -191,11 +173,9 @@ def test_operator_holds_and_releases() -> None:
     admit(guarded, 5.1)
 
 
-def test_release_ends_whatever_holds_a_provider() -> None:
-    """An operator who knows better resets the circuit and every pause."""
+def test_release_ends_every_hold() -> None:
     guarded = guard()
-    for _ in range(6):
-        guarded.fail(admit(guarded), refused(LLMErrorCode.PROVIDER_UNAVAILABLE), 0.0, 1.0)
+    open_circuit(guarded)
     guarded.free()
     assert guarded.state(0.0).circuit is Circuit.CLOSED
     guarded.fail(admit(guarded), refused(after=1000.0), 0.0, 0.0)
@@ -206,8 +186,7 @@ def test_release_ends_whatever_holds_a_provider() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(("admit", "succeed", "fail", "limit", "release")), st.floats(0, 3)))
 )
-def test_whatever_happens_the_count_is_right_and_a_way_out_remains(steps: list[tuple[str, float]]) -> None:
-    """No sequence of outcomes leaves a grant open, goes below zero, or shuts a provider for good."""
+def test_any_sequence_keeps_the_count_and_leaves_a_way_out(steps: list[tuple[str, float]]) -> None:
     guarded, now, open_grants = guard(requests_per_minute=600.0, tokens_per_minute=60000.0), 0.0, []
     for what, seconds in steps:
         now += seconds
@@ -237,7 +216,7 @@ def told(remaining: int, per_minute: float = 600.0) -> RateWindow:
 
 
 def count_admitted(guarded: ProviderGuard, begins: float, ends: float) -> int:
-    """How many calls a caller gets through who asks every 10 ms and whose calls take no time."""
+    """Counts the calls of a caller that asks every 10 ms and whose calls take no time."""
     admitted = 0
     for step in range(round((ends - begins) * 100)):
         now = begins + step / 100
@@ -249,7 +228,6 @@ def count_admitted(guarded: ProviderGuard, begins: float, ends: float) -> int:
 
 
 def test_stated_rate_is_kept_once_the_provider_has_refused() -> None:
-    """600 a minute, so it says: after its first refusal it is asked ten a second, and refuses no more."""
     guarded = guard()
     guarded.succeed(admit(guarded), 1, told(3), 0.0)
     assert count_admitted(guarded, 0.0, 1.0) > 90, "what it has not refused is not slowed down"
@@ -260,8 +238,8 @@ def test_stated_rate_is_kept_once_the_provider_has_refused() -> None:
     assert count_admitted(guarded, 3.0, 9.0) == pytest.approx(60, abs=1)
 
 
-def test_stated_rate_is_let_go_when_much_is_left() -> None:
-    """A minute's worth that has gathered may go out at once; a rate that was raised holds at once."""
+def test_stated_rate_allows_a_burst_when_much_is_left() -> None:
+    """A raised rate counts at once."""
     for window in (told(500), told(0, 60_000.0)):
         guarded = guard()
         guarded.succeed(admit(guarded), 1, told(3), 0.0)
@@ -272,8 +250,7 @@ def test_stated_rate_is_let_go_when_much_is_left() -> None:
         assert count_admitted(guarded, 3.1, 4.1) > 90
 
 
-def test_calls_that_may_be_billed_are_the_providers_trouble_in_an_outage() -> None:
-    """A provider that hangs is in trouble like one that refuses."""
+def test_calls_that_may_be_billed_do_not_count_in_an_outage() -> None:
     guarded = guard()
     lost = ProviderFailure(LLMErrorCode.PROVIDER_TIMEOUT, "lost", retryable=True, may_be_billed=True)
     verdicts = [guarded.fail(admit(guarded), lost, 0.0, 1.0) for _ in range(6)]

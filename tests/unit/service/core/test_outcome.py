@@ -1,7 +1,7 @@
 """What attempts have cost, added up."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.contracts.enums import LLMProviderType
@@ -36,14 +36,12 @@ SPENT = st.builds(
 
 
 def test_usage_adds_up_field_by_field() -> None:
-    """Five different fields, each to its own."""
     total = Usage(1, 2, 3, 4, 5.0) + Usage(10, 20, 30, 40, 50.0)
     assert total == Usage(11, 22, 33, 44, 55.0)
     assert total.total_tokens == 33
 
 
-def test_the_latest_word_counts() -> None:
-    """Of model, code and message the last that is known stays; time and money add up."""
+def test_latest_known_model_code_and_message_stay() -> None:
     first = Spent(Usage(1), 1.5, "one", LLMErrorCode.PROVIDER_TIMEOUT, "It took too long.")
     silent = Spent(Usage(2), 0.5)
     assert first + silent == Spent(Usage(3), 2.0, "one", LLMErrorCode.PROVIDER_TIMEOUT, "It took too long.")
@@ -60,8 +58,7 @@ def test_the_latest_word_counts() -> None:
         (500, [*range(10), *range(490, 500)]),
     ],
 )
-def test_of_many_attempts_the_first_and_the_last_are_kept(calls: int, kept: list[int]) -> None:
-    """An outage may make any number of calls: what is stored and told of them stays small."""
+def test_first_and_last_ten_attempts_are_kept(calls: int, kept: list[int]) -> None:
     spent = Spent()
     for start in range(calls):
         spent += Spent(calls=1, attempts=(AttemptRecord(start, 0.5, LLMProviderType.OPENAI),))
@@ -69,11 +66,8 @@ def test_of_many_attempts_the_first_and_the_last_are_kept(calls: int, kept: list
     assert spent.calls == calls
 
 
-@settings(deadline=None, max_examples=100)
 @given(first=SPENT, second=SPENT, third=SPENT)
-def test_it_does_not_matter_where_the_process_was_restarted(
-    first: Spent, second: Spent, third: Spent
-) -> None:
-    """Adding is associative with nothing as its zero: what was stored between attempts loses nothing."""
+def test_adding_is_associative(first: Spent, second: Spent, third: Spent) -> None:
+    """So it does not matter at which attempt the process restarted."""
     assert (first + second) + third == first + (second + third)
     assert first + Spent() == Spent() + first == first

@@ -12,7 +12,6 @@ PORTS = [port for _, port in inspect.getmembers(ports, inspect.isclass) if port.
 
 
 def find_members(port: Any) -> dict[str, Any]:
-    """What a port asks for, by name."""
     return {
         name: member
         for name, member in vars(port).items()
@@ -21,8 +20,8 @@ def find_members(port: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("port", PORTS, ids=lambda port: port.__name__)
-def test_a_port_is_small_and_explained(port: Any) -> None:
-    """More than six members are two ports; each method says what it is for."""
+def test_port_is_small_and_documented(port: Any) -> None:
+    """More than six members are two ports."""
     members = find_members(port)
     assert getattr(port, "_is_protocol", False), f"{port.__name__} is no Protocol"
     assert 1 <= len(members) <= 6
@@ -31,8 +30,8 @@ def test_a_port_is_small_and_explained(port: Any) -> None:
         assert isinstance(member, property) or member.__doc__, f"{port.__name__}.{name} has no docstring"
 
 
-def test_the_published_port_takes_topic_envelope_and_key() -> None:
-    """`publish_to_topic` is fixed outside: names and order of its parameters, and an optional key."""
+def test_publish_to_topic_takes_topic_envelope_and_key() -> None:
+    """The interface is fixed by the specification."""
     parameters = inspect.signature(ports.LLMEventPublisherProtocol.publish_to_topic).parameters
     assert list(parameters) == ["self", "topic", "envelope", "key"]
     assert parameters["key"].default is None

@@ -1,24 +1,33 @@
 """Whether a failed attempt is repeated: never too often, too soon or too late."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
 from service.core.retry import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, GiveUp, RetryLater, decide
 
+HOUR = timedelta(hours=1)
+
 
 def failure(*, retryable: bool = True, retry_after_seconds: float | None = None) -> ProviderFailure:
-    """A failed attempt."""
     return ProviderFailure(
         LLMErrorCode.PROVIDER_UNAVAILABLE,
         "The provider cannot be reached.",
         retryable=retryable,
         retry_after_seconds=retry_after_seconds,
     )
+
+
+def decide_after(failed: ProviderFailure, left: timedelta = HOUR, **changes: Any) -> GiveUp | RetryLater:
+    """Decides with `left` until the deadline."""
+    now = datetime(2025, 3, 14, tzinfo=UTC)
+    given = {"trouble": False, "attempt": 1, "max_attempts": 5, "random": 0.5, **changes}
+    return decide(failed, now=now, expires_at=now + left, **given)
 
 
 @pytest.mark.parametrize(
@@ -34,19 +43,9 @@ def failure(*, retryable: bool = True, retry_after_seconds: float | None = None)
         (5_000, 0.5, 15.0),
     ],
 )
-def test_the_wait_doubles_up_to_its_limit(
-    attempt: int, random: float, expected_seconds: float, now: datetime
-) -> None:
+def test_wait_doubles_up_to_its_limit(attempt: int, random: float, expected_seconds: float) -> None:
     """Full jitter below a ceiling of 0.5, 1, 2 ... 16, 30, 30 seconds."""
-    decision = decide(
-        failure(),
-        trouble=False,
-        attempt=attempt,
-        max_attempts=10_000,
-        now=now,
-        expires_at=now + timedelta(hours=1),
-        random=random,
-    )
+    decision = decide_after(failure(), attempt=attempt, max_attempts=10_000, random=random)
     assert decision == RetryLater(expected_seconds)
 
 
@@ -65,19 +64,8 @@ def test_the_wait_doubles_up_to_its_limit(
         ("the provider asks for ever", failure(retry_after_seconds=float("inf")), 1, 3600),
     ],
 )
-def test_no_further_attempt_where(
-    what: str, failed: ProviderFailure, attempt: int, seconds_left: float, now: datetime
-) -> None:
-    """The failure becomes the answer at once instead of after a wait in vain."""
-    decision = decide(
-        failed,
-        trouble=False,
-        attempt=attempt,
-        max_attempts=5,
-        now=now,
-        expires_at=now + timedelta(seconds=seconds_left),
-        random=0.5,
-    )
+def test_no_further_attempt(what: str, failed: ProviderFailure, attempt: int, seconds_left: float) -> None:
+    decision = decide_after(failed, timedelta(seconds=seconds_left), attempt=attempt)
     assert decision == GiveUp(), what
 
 
@@ -85,23 +73,13 @@ def test_no_further_attempt_where(
     ("retry_after_seconds", "expected_seconds"),
     [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (0.3, 0.3), (40.0, 40.0), (-5.0, 0.25)],
 )
-def test_the_provider_can_only_lengthen_the_wait(
-    retry_after_seconds: float | None, expected_seconds: float, now: datetime
+def test_provider_can_only_lengthen_the_wait(
+    retry_after_seconds: float | None, expected_seconds: float
 ) -> None:
-    """The longer of the two waits counts, also beyond our own limit."""
-    decision = decide(
-        failure(retry_after_seconds=retry_after_seconds),
-        trouble=False,
-        attempt=1,
-        max_attempts=5,
-        now=now,
-        expires_at=now + timedelta(hours=1),
-        random=0.5,
-    )
+    decision = decide_after(failure(retry_after_seconds=retry_after_seconds))
     assert decision == RetryLater(expected_seconds)
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     retryable=st.booleans(),
     retry_after_seconds=st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 120),
@@ -111,25 +89,17 @@ def test_the_provider_can_only_lengthen_the_wait(
     | st.timedeltas(timedelta(0), timedelta(minutes=2)),
     random=st.floats(0, 1, exclude_max=True),
 )
-def test_a_repeated_attempt_keeps_every_promise(
+def test_retry_keeps_every_limit(
     retryable: bool,
     retry_after_seconds: float | None,
     attempt: int,
     max_attempts: int,
     left: timedelta,
     random: float,
-    now: datetime,
 ) -> None:
-    """Never of what cannot succeed, never more than allowed, never too late, never sooner than asked for."""
-    decision = decide(
-        failure(retryable=retryable, retry_after_seconds=retry_after_seconds),
-        trouble=False,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        now=now,
-        expires_at=now + left,
-        random=random,
-    )
+    """Never after a final failure, beyond the attempts or the deadline, or earlier than asked for."""
+    failed = failure(retryable=retryable, retry_after_seconds=retry_after_seconds)
+    decision = decide_after(failed, left, attempt=attempt, max_attempts=max_attempts, random=random)
     ceiling = min(MAX_DELAY_SECONDS, BASE_DELAY_SECONDS * 2 ** min(attempt - 1, 60))
     if isinstance(decision, RetryLater):
         assert retryable
@@ -142,30 +112,7 @@ def test_a_repeated_attempt_keeps_every_promise(
         assert not (retryable and attempt < max_attempts and in_time)
 
 
-def test_trouble_of_the_provider_ends_no_request(now: datetime) -> None:
-    """While the provider is in trouble an attempt is repeated, whatever its number and its error say."""
+def test_trouble_of_the_provider_costs_no_attempt_before_the_deadline() -> None:
     for attempt, failed in ((5, failure()), (500, failure(retryable=False))):
-        decision = decide(
-            failed,
-            trouble=True,
-            attempt=attempt,
-            max_attempts=5,
-            now=now,
-            expires_at=now + timedelta(hours=1),
-            random=0.5,
-        )
-        assert isinstance(decision, RetryLater)
-
-
-def test_trouble_does_not_outlast_the_deadline(now: datetime) -> None:
-    """What could only be tried again after the deadline is answered now."""
-    decision = decide(
-        failure(),
-        trouble=True,
-        attempt=1,
-        max_attempts=5,
-        now=now,
-        expires_at=now,
-        random=0.5,
-    )
-    assert decision == GiveUp()
+        assert isinstance(decide_after(failed, trouble=True, attempt=attempt), RetryLater)
+    assert decide_after(failure(), timedelta(0), trouble=True) == GiveUp()

@@ -8,24 +8,20 @@ from service.core.shares import find_room
 CALLERS = ("a", "b", "c", "d")
 
 
-def test_a_single_caller_may_fill_the_queue() -> None:
-    """Where callers are not told apart, the limit is that of the queue."""
+def test_single_caller_may_fill_the_queue() -> None:
     assert find_room(100, 99, None, (), lambda _: 99) == 1
     assert find_room(100, 99, "a", ("a",), lambda _: 99) == 1
 
 
-def test_a_flood_leaves_each_of_the_others_its_part() -> None:
-    """Of four callers each has an eighth for itself: one alone comes to five eighths."""
+def test_flood_leaves_other_callers_their_share() -> None:
+    """Each of four callers has an eighth reserved: one alone gets five eighths."""
     held = {"a": 500}
     assert find_room(800, 500, "a", CALLERS, lambda caller: held.get(str(caller), 0)) == 0
     assert find_room(800, 500, "b", CALLERS, lambda caller: held.get(str(caller), 0)) == 300
 
 
 @given(st.lists(st.sampled_from(CALLERS), max_size=400), st.integers(8, 200))
-def test_whoever_holds_less_than_its_part_is_never_refused_while_there_is_room(
-    arrivals: list[str], capacity: int
-) -> None:
-    """Whatever the order of arrivals: the queue is not overrun, and nobody is kept out of its own part."""
+def test_caller_below_its_share_is_never_refused(arrivals: list[str], capacity: int) -> None:
     held = dict.fromkeys(CALLERS, 0)
     part = capacity // (2 * len(CALLERS))
     for caller in arrivals:

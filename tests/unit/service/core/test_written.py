@@ -8,63 +8,47 @@ from service.core.records import Place
 from service.core.written import MAX_MARKS, WrittenPositions
 
 
-def test_position_advances_past_what_was_acknowledged_and_forgotten() -> None:
-    """With nothing unfinished the topic is read from behind its last acknowledged record."""
+def deliver(written: WrittenPositions, offset: int, partition: int = 0) -> None:
+    """Sends a callback, has it acknowledged, and forgets it."""
+    ticket = written.begin("t")
+    written.acknowledge("t", Place(partition, offset))
+    written.finish("t", ticket)
+
+
+def test_position_advances_past_forgotten_callbacks_and_an_unfinished_send_holds_it() -> None:
     written = WrittenPositions()
-    tickets = [written.begin("t") for _ in range(3)]
-    for ticket, offset in zip(tickets, (5, 6, 7), strict=True):
-        written.acknowledge("t", Place(0, offset))
-        written.finish("t", ticket)
-
-    assert written.positions(["t", "other"]) == {"t": {0: 8}}
-
-
-def test_unfinished_send_holds_the_position() -> None:
-    """A send that is not over may stand anywhere behind what was acknowledged before it began."""
-    written = WrittenPositions()
-    first = written.begin("t")
-    written.acknowledge("t", Place(0, 5))
-    written.finish("t", first)
+    for offset in (4, 5):
+        deliver(written, offset)
+    assert written.positions(["t", "other"]) == {"t": {0: 6}}
     stuck = written.begin("t")
-    later = written.begin("t")
-    written.acknowledge("t", Place(0, 9))
-    written.finish("t", later)
+    deliver(written, 9)
 
     assert written.positions(["t"]) == {"t": {0: 6}}
     written.finish("t", stuck)
     assert written.positions(["t"]) == {"t": {0: 10}}
 
 
-def test_send_that_began_before_the_first_acknowledgement_holds_everything() -> None:
-    """Nothing is said of a partition while a send is unfinished that may stand before all that is known."""
+def test_unfinished_send_before_the_first_acknowledgement_leaves_no_position() -> None:
     written = WrittenPositions()
     written.begin("t")
-    second = written.begin("t")
-    written.acknowledge("t", Place(0, 5))
-    written.finish("t", second)
+    deliver(written, 5)
 
     assert written.positions(["t"]) == {}
 
 
 def test_topics_do_not_hold_each_other() -> None:
-    """A stuck send to one topic leaves the positions of the others alone."""
     written = WrittenPositions()
     written.begin("stuck")
-    ticket = written.begin("t")
-    written.acknowledge("t", Place(2, 0))
-    written.finish("t", ticket)
+    deliver(written, 0, partition=2)
 
     assert written.positions(["stuck", "t"]) == {"t": {2: 1}}
 
 
 def test_memory_is_bounded_while_a_send_is_stuck() -> None:
-    """Acknowledgements behind a stuck send are thinned out, which never moves the position too far."""
     written = WrittenPositions()
     stuck = written.begin("t")
     for offset in range(5 * MAX_MARKS):
-        ticket = written.begin("t")
-        written.acknowledge("t", Place(0, offset))
-        written.finish("t", ticket)
+        deliver(written, offset)
 
     assert len(written._topics["t"].marks[0]) <= MAX_MARKS
     assert written.positions(["t"]) == {}
@@ -74,8 +58,7 @@ def test_memory_is_bounded_while_a_send_is_stuck() -> None:
 
 @given(st.data())
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_no_unfinished_callback_ever_stands_before_the_position(partitions: int, data: st.DataObject) -> None:
-    """Whatever the order of sends, appends, acknowledgements and deletions: what counts is read back."""
+def test_no_unfinished_callback_is_before_the_position(partitions: int, data: st.DataObject) -> None:
     written = WrittenPositions()
     ends = dict.fromkeys(range(partitions), 0)
     durable: dict[int, int] = dict(ends)

@@ -13,22 +13,19 @@ from service.contracts.requests import LLMComparisonRequest, QueuedRequest
 
 @dataclass
 class ManualClock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     seconds: float = 0.0
 
     def now(self) -> datetime:
-        """The wall clock."""
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
     def monotonic(self) -> float:
-        """The monotonic clock."""
         return self.seconds
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock that tests own."""
     return ManualClock()
 
 
@@ -37,7 +34,7 @@ MakeRequest = Callable[..., QueuedRequest]
 
 @pytest.fixture
 def make_request(clock: ManualClock) -> MakeRequest:
-    """Makes queued requests, accepted now and good for an hour."""
+    """Makes requests that are accepted now and expire in an hour."""
 
     def make(**fields: Any) -> QueuedRequest:
         data = LLMComparisonRequest(

@@ -11,23 +11,18 @@ from service.engine.budget import Budget, BudgetLimits
 
 
 class Money:
-    """A price list of a dollar a call, and a memory of days."""
-
     def __init__(self) -> None:
         self.days: dict[date, float] = {}
         self.read = 0
         self.elsewhere_usd = 0.0
 
     def estimate(self, *_: Any) -> float:
-        """Every call costs a dollar."""
         return 1.0
 
     def spent_elsewhere_usd(self, day: date) -> float:
-        """As set."""
         return self.elsewhere_usd
 
     async def spent_usd(self, day: date) -> float:
-        """What a day has cost."""
         self.read += 1
         await asyncio.sleep(0)
         return self.days.get(day, 0.0)
@@ -35,12 +30,10 @@ class Money:
 
 @pytest.fixture
 def money() -> Money:
-    """A day on which nothing was spent."""
     return Money()
 
 
-async def test_day_is_not_overrun_by_calls_under_way_together(clock: Any, money: Money) -> None:
-    """Reservations count like money that is spent; what was reserved too much can be spent by others."""
+async def test_reservations_count_against_the_budget_of_the_day(clock: Any, money: Money) -> None:
     budget = Budget(BudgetLimits(day_usd=10.0), money, money, clock)
     refusals = await asyncio.gather(*(budget.reserve(n, 1.0, Spent()) for n in range(25)))
     assert refusals.count(None) == 10
@@ -53,8 +46,7 @@ async def test_day_is_not_overrun_by_calls_under_way_together(clock: Any, money:
     assert again.count(None) == 9
 
 
-async def test_spending_of_the_day_survives_a_restart_and_ends_with_the_day(clock: Any, money: Money) -> None:
-    """What stands in the queue's file counts; the next day begins with nothing spent."""
+async def test_spend_of_the_day_survives_a_restart_and_ends_with_the_day(clock: Any, money: Money) -> None:
     money.days[clock.now().date()] = 9.5
     budget = Budget(BudgetLimits(day_usd=10.0), money, money, clock)
     assert await budget.reserve(1, 1.0, Spent()) is not None
@@ -64,8 +56,7 @@ async def test_spending_of_the_day_survives_a_restart_and_ends_with_the_day(cloc
     assert money.read == 2
 
 
-async def test_what_other_replicas_spend_counts(clock: Any, money: Money) -> None:
-    """A day's limit is that of the queue: what others spend while it runs is not left to them alone."""
+async def test_spend_of_other_replicas_counts(clock: Any, money: Money) -> None:
     money.days[clock.now().date()] = money.elsewhere_usd = 4.0
     budget = Budget(BudgetLimits(day_usd=10.0), money, money, clock)
     assert await budget.reserve(1, 5.0, Spent()) is None
@@ -76,15 +67,13 @@ async def test_what_other_replicas_spend_counts(clock: Any, money: Money) -> Non
     assert await budget.reserve(3, 1.0, Spent()) is not None
 
 
-async def test_request_is_limited_over_all_its_attempts(clock: Any, money: Money) -> None:
-    """What attempts before have cost counts, the unconfirmed too."""
+async def test_request_budget_covers_all_attempts(clock: Any, money: Money) -> None:
     budget = Budget(BudgetLimits(request_usd=3.0), money, money, clock)
     assert await budget.reserve(1, 1.0, Spent(Usage(cost_usd=1.5))) is None
     assert await budget.reserve(1, 1.0, Spent(Usage(cost_usd=1.5), unconfirmed_usd=1.0)) is not None
 
 
-async def test_call_that_was_cut_off_gives_its_reservation_back(clock: Any, money: Money) -> None:
-    """Settling twice, or what was never reserved, changes nothing."""
+async def test_settling_twice_or_without_a_reservation_changes_nothing(clock: Any, money: Money) -> None:
     budget = Budget(BudgetLimits(day_usd=1.0), money, money, clock)
     assert await budget.reserve(1, 1.0, Spent()) is None
     budget.settle(1, 0.0)
@@ -94,7 +83,6 @@ async def test_call_that_was_cut_off_gives_its_reservation_back(clock: Any, mone
 
 
 async def test_without_limits_nothing_is_counted(clock: Any, money: Money) -> None:
-    """Every call may be made, and nobody asks what the day has cost."""
     budget = Budget(BudgetLimits(), money, money, clock)
     assert [await budget.reserve(n, 1e9, Spent()) for n in range(3)] == [None] * 3
     assert money.read == 0

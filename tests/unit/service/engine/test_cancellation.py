@@ -9,8 +9,7 @@ from service.queues.memory import MemoryQueue
 from tests.waiting import HANG_SECONDS
 
 
-async def test_another_caller_is_told_nothing_while_it_is_being_cancelled(make_request: Any) -> None:
-    """Who does not own a request gets no answer of its owner's, although it is under way."""
+async def test_another_caller_cannot_wait_for_a_cancellation(make_request: Any) -> None:
     queue = MemoryQueue()
     request = make_request()
     await queue.put(request.model_copy(update={"caller": "red"}))

@@ -24,18 +24,17 @@ from service.queues.memory import MemoryQueue
 from service.telemetry.clock import SystemClock
 from tests.waiting import HANG_SECONDS, until
 
+MOCK = LLMProviderType.MOCK
 REPLY = ProviderReply(Judgement(EssayComparisonWinner.ESSAY_A, "Better.", 0.9), "m", Usage(10, 10))
 
 
 class Workshop:
-    """Claims that are worked on until the test lets them go."""
-
     def __init__(self, concurrency: int, limits: dict[LLMProviderType, Limits] | None = None) -> None:
         self.queue = MemoryQueue()
         self.gate = PhaseGate()
         self.started: list[Claim] = []
         self.release = asyncio.Event()
-        self.guards = Guards(limits or {}, LLMProviderType.MOCK, SystemClock(), self.queue.nudge)
+        self.guards = Guards(limits or {}, MOCK, SystemClock(), self.queue.nudge)
         self.pool = Pool(
             queue=self.queue,
             process=self.process,
@@ -44,15 +43,17 @@ class Workshop:
             concurrency=concurrency,
         )
 
+    async def put(self, make_request: Any, count: int) -> None:
+        for _ in range(count):
+            await self.queue.put(make_request())
+
     async def process(self, claim: Claim) -> None:
-        """Works until released."""
         self.started.append(claim)
         await self.release.wait()
         self.guards.succeed(claim.sequence, REPLY)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The pool at work."""
         task = asyncio.create_task(self.pool.run())
         try:
             yield
@@ -61,8 +62,7 @@ class Workshop:
             await asyncio.wait([task])
 
 
-async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any) -> None:
-    """Requests of a held provider stay queued, uncounted; those of the others go ahead of them."""
+async def test_held_provider_blocks_no_other(make_request: Any) -> None:
     openai, google = LLMProviderType.OPENAI, LLMProviderType.GOOGLE
     shop = Workshop(concurrency=2, limits={openai: Limits(10), google: Limits(10)})
     shop.release.set()
@@ -81,9 +81,8 @@ async def test_provider_that_is_held_holds_no_place_of_another(make_request: Any
     assert [claim.attempt for claim in shop.started] == [1] * 5
 
 
-async def test_call_refused_while_others_are_claimed_holds_those_too(make_request: Any) -> None:
-    """Claims become durable while a refusal comes in: they go back uncounted, in order, uncalled."""
-    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10)})
+async def test_claims_written_during_a_refusal_go_back_uncounted(make_request: Any) -> None:
+    shop = Workshop(concurrency=10, limits={MOCK: Limits(10)})
     requests = [make_request() for _ in range(4)]
     shop.gate.advance(Phase.READY)
     claim = shop.queue.claim
@@ -103,10 +102,10 @@ async def test_call_refused_while_others_are_claimed_holds_those_too(make_reques
         await until(lambda: shop.started)
         for request in requests[1:]:
             await shop.queue.put(request)
-        await until(lambda: shop.guards.state(LLMProviderType.MOCK).held_seconds is not None)
+        await until(lambda: shop.guards.state(MOCK).held_seconds is not None)
         await until(lambda: shop.queue.stats().waiting == 3)
         assert (len(shop.started), shop.pool.in_flight_count()) == (1, 1)
-        shop.guards.free(LLMProviderType.MOCK)
+        shop.guards.free(MOCK)
         shop.release.set()
         await until(lambda: shop.pool.finished == 4)
 
@@ -114,59 +113,40 @@ async def test_call_refused_while_others_are_claimed_holds_those_too(make_reques
     assert [one.attempt for one in shop.started] == [1] * 4
 
 
-async def test_provider_gets_no_more_calls_at_once_than_it_may(make_request: Any) -> None:
-    """The cap of a provider holds beside the pool's own, and every grant is given back."""
-    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(3)})
-    for _ in range(9):
-        await shop.queue.put(make_request())
-    shop.gate.advance(Phase.READY)
-
-    async with shop.running():
-        await until(lambda: len(shop.started) == 3)
-        for _ in range(20):
+async def test_provider_and_pool_never_exceed_their_concurrency(make_request: Any) -> None:
+    for shop in (Workshop(10, {MOCK: Limits(3)}), Workshop(3, {MOCK: Limits(10)})):
+        await shop.put(make_request, 9)
+        async with shop.running():
             await asyncio.sleep(0)
-        assert (shop.pool.in_flight_count(), shop.guards.state(LLMProviderType.MOCK).under_way) == (3, 3)
-        shop.release.set()
-        await until(lambda: shop.pool.finished == 9)
+            assert shop.queue.stats().claimed == 0, "claimed before the service is ready"
+            shop.gate.advance(Phase.READY)
+            await until(lambda shop=shop: len(shop.started) == 3)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert (len(shop.started), shop.pool.in_flight_count()) == (3, 3)
+            shop.release.set()
+            await until(lambda shop=shop: shop.pool.finished == 9)
 
-    assert shop.guards.state(LLMProviderType.MOCK).under_way == 0
+        assert (len(shop.started), shop.pool.has_in_flight_requests()) == (9, False)
+        assert shop.guards.state(MOCK).under_way == 0
 
 
-async def test_requests_of_a_minute_are_paced_and_wake_up_by_themselves(make_request: Any) -> None:
-    """A provider whose rate is used up is asked again when time has refilled it, without any other event."""
-    shop = Workshop(concurrency=10, limits={LLMProviderType.MOCK: Limits(10, requests_per_minute=1200.0)})
+async def test_requests_are_paced_and_resume_without_another_event(make_request: Any) -> None:
+    shop = Workshop(concurrency=10, limits={MOCK: Limits(10, requests_per_minute=1200.0)})
     shop.release.set()
     started = asyncio.get_running_loop().time()
-    for _ in range(30):
-        await shop.queue.put(make_request())
+    await shop.put(make_request, 25)
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
-        await until(lambda: shop.pool.finished == 30)
+        await until(lambda: shop.pool.finished == 25)
 
-    # 20 a second: the first second's worth at once, the other ten in half a second.
-    assert asyncio.get_running_loop().time() - started >= 0.45
-
-
-async def test_no_more_than_the_limit_is_in_flight(make_request: Any) -> None:
-    """Ten requests, a limit of three: three in flight, and all ten in the end."""
-    shop = Workshop(concurrency=3)
-    for _ in range(10):
-        await shop.queue.put(make_request())
-    shop.gate.advance(Phase.READY)
-
-    async with shop.running():
-        await until(lambda: len(shop.started) >= 3)
-        assert shop.pool.in_flight_count() == 3
-        shop.release.set()
-        await until(lambda: shop.pool.finished == 10)
-
-    assert len(shop.started) == 10
-    assert not shop.pool.has_in_flight_requests()
+    # 20 a second: the first second's worth at once, the other five in a quarter of a second.
+    assert asyncio.get_running_loop().time() - started >= 0.2
 
 
-async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for(make_request: Any) -> None:
-    """The loop holds its tasks weakly: only the pool keeps a request whose call hangs on nothing else."""
+async def test_pool_keeps_requests_that_nothing_else_refers_to(make_request: Any) -> None:
+    """The loop holds its tasks weakly."""
     hung: weakref.WeakSet[asyncio.Future[None]] = weakref.WeakSet()
     started: list[int] = []
     finished: list[int] = []
@@ -179,8 +159,7 @@ async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for
 
     shop = Workshop(concurrency=5)
     shop.pool._process = process
-    for _ in range(5):
-        await shop.queue.put(make_request())
+    await shop.put(make_request, 5)
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
@@ -194,40 +173,29 @@ async def test_request_survives_although_nobody_else_refers_to_what_it_waits_for
     assert sorted(finished) == sorted(started)
 
 
-async def test_nothing_is_claimed_before_the_service_is_ready(make_request: Any) -> None:
-    """A starting service leaves its queue alone."""
+async def test_drain_finishes_in_flight_requests_and_claims_no_more_until_it_is_resumed(
+    make_request: Any,
+) -> None:
     shop = Workshop(concurrency=3)
-    await shop.queue.put(make_request())
-
-    async with shop.running():
-        await asyncio.sleep(0)
-        assert shop.queue.stats().claimed == 0
-        shop.gate.advance(Phase.READY)
-        await until(lambda: shop.started)
-
-
-async def test_drain_finishes_what_is_in_flight_and_claims_nothing_more(make_request: Any) -> None:
-    """A drain waits for started work and leaves what arrives meanwhile in the queue."""
-    shop = Workshop(concurrency=3)
-    await shop.queue.put(make_request())
+    await shop.put(make_request, 1)
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
         await until(lambda: shop.started)
-        draining = asyncio.create_task(drain_in_flight_requests(shop.pool, timeout_minutes=1))
+        draining = asyncio.create_task(drain_in_flight_requests(shop.pool, timeout_minutes=5))
         await until(lambda: shop.gate.current is Phase.DRAINING)
-        await shop.queue.put(make_request())
+        await shop.put(make_request, 1)
         assert not draining.done()
         shop.release.set()
         assert await asyncio.wait_for(draining, HANG_SECONDS)
-
-    assert (len(shop.started), shop.queue.stats().waiting) == (1, 1)
+        assert (len(shop.started), shop.queue.stats().waiting) == (1, 1)
+        shop.gate.advance(Phase.READY)
+        await until(lambda: len(shop.started) == 2)
 
 
 async def test_drain_gives_up_at_its_limit(make_request: Any) -> None:
-    """A call that does not end in time is reported, not waited for."""
     shop = Workshop(concurrency=1)
-    await shop.queue.put(make_request())
+    await shop.put(make_request, 1)
     shop.gate.advance(Phase.READY)
 
     async with shop.running():
@@ -236,20 +204,7 @@ async def test_drain_gives_up_at_its_limit(make_request: Any) -> None:
         assert shop.pool.in_flight_count() == 1
 
 
-async def test_resumed_service_claims_again(make_request: Any) -> None:
-    """After a drain that is taken back, the queue is worked on again."""
-    shop = Workshop(concurrency=1)
-    shop.gate.advance(Phase.READY)
-
-    async with shop.running():
-        assert await drain_in_flight_requests(shop.pool, timeout_minutes=1)
-        await shop.queue.put(make_request())
-        shop.gate.advance(Phase.READY)
-        await until(lambda: shop.started)
-
-
 async def test_empty_outbox_is_flushed_at_once() -> None:
-    """Nothing to hand over takes no time."""
     assert await asyncio.wait_for(flush(MemoryQueue().outbox, "callbacks", timeout_seconds=60), HANG_SECONDS)
 
 
@@ -258,7 +213,6 @@ async def test_empty_outbox_is_flushed_at_once() -> None:
     [(Phase.STOPPED, Phase.READY), (Phase.READY, Phase.STARTING), (Phase.STOPPED, Phase.DRAINING)],
 )
 def test_phase_never_steps_back(first: Phase, then: Phase) -> None:
-    """A stopped service stays stopped."""
     gate = PhaseGate()
     gate.advance(first)
 

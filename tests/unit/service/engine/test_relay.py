@@ -27,11 +27,11 @@ from service.engine.windows import SendWindows
 from service.queues.memory import MemoryQueue
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import NoTracing
-from tests.waiting import until
+from tests.waiting import HANG_SECONDS, until
 
 
 class GatedPublisher:
-    """Acknowledges when the test says so, and fails as often as it says."""
+    """Acknowledges when the test lets it, and fails as often as it is told to."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -41,7 +41,6 @@ class GatedPublisher:
         self.stuck: set[str] = set()
 
     async def publish_to_topic(self, topic: str, envelope: Any, key: str | None = None) -> Place | None:
-        """Notes the send, then waits for its ack."""
         self.sent.append(envelope.value.decode())
         if self.failures:
             raise self.failures.pop()
@@ -52,8 +51,6 @@ class GatedPublisher:
 
 
 class Line:
-    """A relay between an outbox in memory and a gated publisher."""
-
     def __init__(self) -> None:
         self.queue = MemoryQueue()
         self.publisher = GatedPublisher()
@@ -70,7 +67,7 @@ class Line:
         self.read_back = ReadBack(outbox=outbox, log=log)
 
     async def store(self, make_request: Any, count: int, topic: str = "results") -> None:
-        """Fills the outbox with callbacks that are told apart by their bytes."""
+        """Fills the outbox with callbacks that differ in their bytes."""
         for number in range(count):
             await self.queue.put(make_request())
             (claim,) = await self.queue.claim(1)
@@ -81,7 +78,6 @@ class Line:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The relay at work."""
         tasks = [asyncio.create_task(self.relay.run()), asyncio.create_task(self.read_back.run())]
         try:
             yield
@@ -90,19 +86,36 @@ class Line:
                 task.cancel()
             await asyncio.wait(tasks)
 
+    async def run_until_empty(self) -> None:
+        async with self.running():
+            await until(lambda: self.queue.outbox.depth() == 0)
+
     def metric(self, name: str, **labels: str) -> float:
-        """A figure as it stands."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any) -> None:
-    """Every callback is sent once and then forgotten."""
-    line = Line()
-    await line.store(make_request, 5)
-    line.publisher.acknowledge.set()
+@pytest.fixture(autouse=True)
+def quick_and_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeats at once, and takes no slow send for one that was lost."""
+    monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(relay_module, "SEND_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(relay_module, "STORE_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(readback_module, "READ_AGAIN_SECONDS", 0.0)
 
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+
+async def make_line(make_request: Any, count: int, *failures: PublishFailed) -> Line:
+    """Makes a line whose publisher acknowledges, with callbacks to send."""
+    line = Line()
+    await line.store(make_request, count)
+    line.publisher.failures = list(failures)
+    line.publisher.acknowledge.set()
+    return line
+
+
+async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any) -> None:
+    line = await make_line(make_request, 5)
+
+    await line.run_until_empty()
 
     assert sorted(line.publisher.sent) == ["0", "1", "2", "3", "4"]
     assert line.metric("callback_events_published_total", topic="results", status="success") == 5
@@ -111,7 +124,6 @@ async def test_acknowledged_callbacks_leave_the_outbox(make_request: Any) -> Non
 async def test_unacknowledged_callback_stays_and_is_not_sent_twice(
     make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the broker does not answer, a send is counted as failed once and never repeated."""
     monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", 0.01)
     line = Line()
     await line.store(make_request, 1)
@@ -126,18 +138,10 @@ async def test_unacknowledged_callback_stays_and_is_not_sent_twice(
     assert line.metric("callback_publish_seconds_count", send="again") == 1
 
 
-async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_other(
-    make_request: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A refusal is counted, the others go out, and the same bytes follow later."""
-    monkeypatch.setattr(relay_module, "SEND_AGAIN_SECONDS", 0.05)
-    line = Line()
-    await line.store(make_request, 3)
-    line.publisher.failures = [PublishFailed("not taken")]
-    line.publisher.acknowledge.set()
+async def test_refused_send_is_repeated_later_and_blocks_no_other(make_request: Any) -> None:
+    line = await make_line(make_request, 3, PublishFailed("not taken"))
 
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+    await line.run_until_empty()
 
     assert sorted(line.publisher.sent) == ["0", "0", "1", "2"]
     assert line.metric("callback_publish_failures_total", topic="results") == 1
@@ -145,8 +149,7 @@ async def test_callback_that_was_not_taken_is_sent_again_later_and_blocks_no_oth
     assert line.metric("callback_publish_seconds_count", send="first") == 2
 
 
-async def test_no_more_than_the_window_is_pending(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long outage does not bring the whole outbox into memory."""
+async def test_no_more_than_the_window_is_pending(make_request: Any) -> None:
     line = Line()
     line.relay._windows = SendWindows(window=4)
     await line.store(make_request, 10)
@@ -165,11 +168,7 @@ async def test_no_more_than_the_window_is_pending(make_request: Any, monkeypatch
 async def test_delete_that_fails_is_repeated_without_another_send(
     make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue that cannot be written for a moment costs no second copy."""
-    monkeypatch.setattr(relay_module, "STORE_AGAIN_SECONDS", 0.0)
-    line = Line()
-    await line.store(make_request, 2)
-    line.publisher.acknowledge.set()
+    line = await make_line(make_request, 2)
     really_delivered, failures = line.queue.outbox.delivered, [QueueUnavailable("disk")] * 2
 
     async def delivered(entries: Any, positions: Any) -> None:
@@ -179,18 +178,13 @@ async def test_delete_that_fails_is_repeated_without_another_send(
 
     monkeypatch.setattr(line.queue.outbox, "delivered", delivered)
 
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+    await line.run_until_empty()
 
     assert sorted(line.publisher.sent) == ["0", "1"]
 
 
-async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(make_request: Any) -> None:
-    """What the broker refuses for good is set aside with its reason, and goes out when it is told to."""
-    line = Line()
-    await line.store(make_request, 3)
-    line.publisher.failures = [PublishRefused("MESSAGE_TOO_LARGE", "too large")]
-    line.publisher.acknowledge.set()
+async def test_refused_callback_is_parked_and_resent_by_an_operator(make_request: Any) -> None:
+    line = await make_line(make_request, 3, PublishRefused("MESSAGE_TOO_LARGE", "too large"))
     outbox = line.queue.outbox
 
     async with line.running():
@@ -204,14 +198,8 @@ async def test_refused_callback_is_parked_and_sent_again_on_an_operators_word(ma
 
 
 @pytest.mark.parametrize("appended", [True, False])
-async def test_callback_that_may_have_been_taken_is_looked_up_first(
-    make_request: Any, appended: bool
-) -> None:
-    """An uncertain send is settled by reading the topic: what stands there is not sent again, the rest is."""
-    line = Line()
-    await line.store(make_request, 1)
-    line.publisher.failures = [PublishUncertain("connection lost")]
-    line.publisher.acknowledge.set()
+async def test_uncertain_send_is_looked_up_before_it_is_repeated(make_request: Any, appended: bool) -> None:
+    line = await make_line(make_request, 1, PublishUncertain("connection lost"))
     log = line.publisher.log
     if appended:
         (entry,) = await line.queue.outbox.take(1)
@@ -220,37 +208,26 @@ async def test_callback_that_may_have_been_taken_is_looked_up_first(
         # Where the topic ended before it was sent, as the relay notes it.
         await line.queue.outbox.begin_topic("results", {0: 0})
 
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+    await line.run_until_empty()
 
     assert line.publisher.sent == (["0"] if appended else ["0", "0"])
     assert len(log.published) == 1
 
 
-async def test_topic_that_cannot_be_read_is_sent_to_again(make_request: Any) -> None:
-    """Where reading back is not allowed a copy is the lesser evil: the callback is sent."""
-    line = Line()
-    await line.store(make_request, 1)
-    line.publisher.failures = [PublishUncertain("connection lost")]
-    line.publisher.acknowledge.set()
+async def test_uncertain_send_to_an_unreadable_topic_is_repeated(make_request: Any) -> None:
+    line = await make_line(make_request, 1, PublishUncertain("connection lost"))
 
     async def refuse(*_: Any) -> Any:
         raise TopicUnreadable("no READ on results")
 
     line.read_back._log = type("Log", (), {"find_standing": staticmethod(refuse)})()
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+    await line.run_until_empty()
 
     assert line.publisher.sent == ["0", "0"]
 
 
-async def test_read_back_waits_for_the_broker(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the broker is away nothing doubtful is sent; afterwards it is read back, and then sent."""
-    monkeypatch.setattr(readback_module, "READ_AGAIN_SECONDS", 0.0)
-    line = Line()
-    await line.store(make_request, 1)
-    line.publisher.failures = [PublishUncertain("connection lost")]
-    line.publisher.acknowledge.set()
+async def test_read_back_waits_for_the_broker(make_request: Any) -> None:
+    line = await make_line(make_request, 1, PublishUncertain("connection lost"))
     asked: list[str] = []
 
     async def find_standing(topic: str, *_: Any) -> Any:
@@ -260,14 +237,12 @@ async def test_read_back_waits_for_the_broker(make_request: Any, monkeypatch: py
         return ()
 
     line.read_back._log = type("Log", (), {"find_standing": staticmethod(find_standing)})()
-    async with line.running():
-        await until(lambda: line.queue.outbox.depth() == 0)
+    await line.run_until_empty()
 
     assert (len(asked), line.publisher.sent) == (4, ["0", "0"])
 
 
-async def test_stuck_topic_is_in_no_others_way(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A topic without a leader keeps its own callbacks waiting, and those of no other topic."""
+async def test_stuck_topic_blocks_no_other(make_request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "UNCONFIRMED_AFTER_SECONDS", 0.01)
     line = Line()
     line.relay._windows = SendWindows(window=4, topic_window=3)
@@ -278,7 +253,6 @@ async def test_stuck_topic_is_in_no_others_way(make_request: Any, monkeypatch: p
     await line.store(make_request, 10)
 
     async with line.running():
-        await until(lambda: len(line.publisher.log.published) == 10)
+        await until(lambda: len(line.publisher.log.published) == 10 and line.queue.outbox.depth() == 20)
 
-    assert line.queue.outbox.depth() == 20
     assert len(line.publisher.sent) <= 10 + 2 * 2 * 3

@@ -18,7 +18,6 @@ _SEQUENCES = itertools.count(1)
 
 
 async def park(outbox: MemoryOutbox, topic: str, reason: str = "MESSAGE_TOO_LARGE") -> str:
-    """Has a new callback refused for good; its queue id."""
     queue_id = str(uuid4())
     sealed = SealedEnvelope(b"{}", ())
     callback = Callback(queue_id, topic, "key", sealed, success=True, accepted_unix_seconds=1.0)
@@ -29,7 +28,6 @@ async def park(outbox: MemoryOutbox, topic: str, reason: str = "MESSAGE_TOO_LARG
 
 
 async def test_pages_hold_every_callback_once_and_in_order() -> None:
-    """Going on where a page ends gives all, the last page says that it is the last."""
     outbox = MemoryOutbox()
     ids = [await park(outbox, "a") for _ in range(5)]
     undelivered = Undelivered(outbox)
@@ -47,18 +45,7 @@ async def test_pages_hold_every_callback_once_and_in_order() -> None:
     assert (found, sizes) == (ids, [2, 2, 1])
 
 
-async def test_a_full_last_page_is_the_last() -> None:
-    """No empty page follows where the number fits."""
-    outbox = MemoryOutbox()
-    for _ in range(2):
-        await park(outbox, "a")
-
-    for topic in (None, "a"):
-        assert (await Undelivered(outbox).list_page(0, 2, topic)).next is None
-
-
-async def test_a_topic_has_its_own_total_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the topic's callbacks are counted and listed, also across several reads of the queue."""
+async def test_topic_has_its_own_total_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "READ_AT_ONCE", 2)
     outbox = MemoryOutbox()
     wanted = [(await park(outbox, "a"), await park(outbox, "b"))[1] for _ in range(3)]
@@ -70,29 +57,22 @@ async def test_a_topic_has_its_own_total_and_pages(monkeypatch: pytest.MonkeyPat
 
     assert [item.queue_id for item in (*first.items, *rest.items)] == wanted
     assert (first.total, rest.total, rest.next) == (3, 3, None)
+    assert (await undelivered.list_page(0, 3, "b")).next is None, "a full last page is the last"
+    assert (await undelivered.list_page(0, 6, None)).next is None
 
 
-async def test_resend_names_what_was_not_parked() -> None:
-    """Known ids are available to be sent again, others are named once each, the rest stays parked."""
+async def test_resend_names_unknown_ids_once_and_can_take_all() -> None:
     outbox = MemoryOutbox()
-    one, other = await park(outbox, "a"), await park(outbox, "a")
+    one, *others = [await park(outbox, "a") for _ in range(4)]
 
     resent = await Undelivered(outbox).resend([one, "unknown", one, "unknown"])
     (entry,) = await outbox.take(10)
 
     assert (resent.count, resent.not_parked) == (1, ["unknown"])
     assert entry.callback.queue_id == one
-    assert [parked.queue_id for parked in await outbox.list_parked(0, 10)] == [other]
-
-
-async def test_resend_of_all_leaves_nothing_parked() -> None:
-    """None stands for every parked callback."""
-    outbox = MemoryOutbox()
-    for _ in range(3):
-        await park(outbox, "a")
+    assert [parked.queue_id for parked in await outbox.list_parked(0, 10)] == others
 
     resent = await Undelivered(outbox).resend(None)
-
     assert (resent.count, list(resent.not_parked), outbox.parked()) == (3, [], 0)
 
 
@@ -107,8 +87,7 @@ class _Unavailable:
         raise QueueUnavailable("gone")
 
 
-async def test_a_queue_that_cannot_be_used_is_a_refusal_for_now() -> None:
-    """Whatever is asked: 503, with a time to come back, and nothing of the file."""
+async def test_unavailable_queue_is_a_503_with_a_wait() -> None:
     undelivered = Undelivered(_Unavailable())
     for asked in (undelivered.list_page(0, 1, None), undelivered.resend(["x"]), undelivered.resend(None)):
         with pytest.raises(Refused, match="cannot be used at the moment") as refused:
@@ -118,8 +97,7 @@ async def test_a_queue_that_cannot_be_used_is_a_refusal_for_now() -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(REFUSED_FOR_GOOD.values()))
-def test_every_refusal_that_parks_is_explained(reason: str) -> None:
-    """Each reason the publisher can give has a sentence of its own, and an unknown one a general."""
+def test_every_reason_for_parking_is_explained(reason: str) -> None:
     general = explain_refusal("SOMETHING_NEW")
     assert explain_refusal(reason) != general
     for sentence in (explain_refusal(reason), general):

@@ -1,17 +1,17 @@
 """A provider whose other side is a table of answers."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 import respx
 
-from service.core.records import ProviderCall
+from service.core.errors import ProviderFailure
 from service.providers.catalogue import CATALOGUE
 from service.providers.openai import OpenAI
 from service.providers.remote import RemoteProvider
+from tests.ports.making import make_call
 
 BASE_URL = "https://judge.example/v1"
 KEY = "sk-canary-7f3a91"
@@ -19,41 +19,12 @@ SECRETS = (KEY, "canary-system", "canary-essay", "canary-answer")
 
 
 @pytest.fixture
-def secrets() -> tuple[str, ...]:
-    """What must never be repeated: the key, the prompts, the answer."""
-    return SECRETS
-
-
-@pytest.fixture
-def make_call() -> Callable[..., ProviderCall]:
-    """Makes a call with everything filled in."""
-
-    def make(**changes: Any) -> ProviderCall:
-        fields: dict[str, Any] = {
-            "system_prompt": "canary-system",
-            "user_prompt": "canary-essay",
-            "model": "gpt-4o-mini",
-            "temperature": None,
-            "max_tokens": None,
-            "timeout_seconds": 5.0,
-            "queue_id": "q-1",
-            "correlation_id": UUID(int=7),
-            "attempt": 2,
-        }
-        return ProviderCall(**{**fields, **changes})
-
-    return make
-
-
-@pytest.fixture
 def router() -> respx.Router:
-    """The other side; tests say what it answers."""
     return respx.Router(assert_all_called=False)
 
 
 @pytest.fixture
 def provider(router: respx.Router) -> RemoteProvider:
-    """An OpenAI provider that talks to `router`."""
     return RemoteProvider(
         OpenAI(api_key=KEY, base_url=BASE_URL),
         default_model="gpt-4o-mini",
@@ -66,6 +37,24 @@ def provider(router: respx.Router) -> RemoteProvider:
 def route(router: respx.Router) -> respx.Route:
     """The one address that is called."""
     return router.post(f"{BASE_URL}/chat/completions")
+
+
+@pytest.fixture
+def fail(provider: RemoteProvider, route: respx.Route) -> Callable[..., Awaitable[ProviderFailure]]:
+    """Makes a call that is answered as given and fails; the failure repeats nothing secret."""
+
+    async def fail(*status: int, error: Exception | None = None, **answer: Any) -> ProviderFailure:
+        if error is None:
+            route.respond(*status, **answer)
+        else:
+            route.mock(side_effect=error)
+        with pytest.raises(ProviderFailure) as caught:
+            await provider.compare(make_call())
+        failure = caught.value
+        assert not any(secret in repr(failure) + failure.message for secret in SECRETS)
+        return failure
+
+    return fail
 
 
 @pytest.fixture

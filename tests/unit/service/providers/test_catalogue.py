@@ -13,8 +13,7 @@ OPENAI = LLMProviderType.OPENAI
 @pytest.mark.parametrize(
     "name", ["gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "o4-mini"]
 )
-def test_models(name: str) -> None:
-    """Each model has limits and prices that can be true: cached cheaper than fresh, answers dearest."""
+def test_every_model_has_plausible_limits_and_prices(name: str) -> None:
     model = CATALOGUE.find(OPENAI, name)
     assert model is not None
     assert 0 < model.output_limit_tokens < model.context_window_tokens
@@ -33,19 +32,16 @@ def test_models(name: str) -> None:
         ("", None),
     ],
 )
-def test_dated_versions(name: str, family: str | None) -> None:
-    """A dated version is its family's, except the one that cannot answer in a schema."""
+def test_dated_version_belongs_to_its_family(name: str, family: str | None) -> None:
     model = CATALOGUE.find(OPENAI, name)
     assert (model.name if model else None) == family
 
 
 def test_other_provider_has_its_own_models() -> None:
-    """A name counts for one provider only."""
     assert CATALOGUE.find(LLMProviderType.OPENROUTER, "gpt-4o") is None
 
 
-def test_cost() -> None:
-    """Cached tokens are part of the prompt and are not paid twice, even if more are reported than sent."""
+def test_cached_tokens_are_priced_once() -> None:
     model = CATALOGUE.find(OPENAI, "gpt-4o")
     assert model is not None
     assert model.price(Usage(1_000_000, 1_000_000)).cost_usd == pytest.approx(12.5)
@@ -64,7 +60,8 @@ def test_cost() -> None:
         ("gpt-4o", None, None),
     ],
 )
-def test_objection(model: str, overrides: LLMConfigOverrides | None, part: str | None) -> None:
-    """What a model cannot do is said in a sentence before it is asked."""
+def test_objection_is_one_sentence(
+    model: str, overrides: LLMConfigOverrides | None, part: str | None
+) -> None:
     objection = CATALOGUE.find_objection(OPENAI, model, overrides)
     assert objection is None if part is None else objection is not None and part in objection

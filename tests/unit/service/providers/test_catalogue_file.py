@@ -34,8 +34,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_models_of_a_file(tmp_path: Path) -> None:
-    """A model of a file can be asked and is priced, the whole call dearer where its prompt is long."""
+def test_model_of_a_file_is_found_and_priced(tmp_path: Path) -> None:
     catalogue = CATALOGUE.extend(read_models(write(tmp_path, GOOD)))
     model = catalogue.find(LLMProviderType.ANTHROPIC, "claude-next")
     assert model is not None
@@ -47,8 +46,7 @@ def test_models_of_a_file(tmp_path: Path) -> None:
     assert CATALOGUE.find(LLMProviderType.ANTHROPIC, "claude-next") is None
 
 
-def test_a_file_replaces_a_model_as_a_whole(tmp_path: Path) -> None:
-    """No old figure of a built-in model stays beside a new one."""
+def test_file_replaces_a_model_as_a_whole(tmp_path: Path) -> None:
     text = GOOD.split("\n\n", maxsplit=1)[0].replace("claude-next", "claude-haiku-4-5")
     catalogue = CATALOGUE.extend(read_models(write(tmp_path, text)))
     model = catalogue.find(LLMProviderType.ANTHROPIC, "claude-haiku-4-5-20251001")
@@ -75,8 +73,9 @@ def test_a_file_replaces_a_model_as_a_whole(tmp_path: Path) -> None:
         ("source =", "max_temp = 1\nsource =", "key max_temp is not known; leave it out"),
     ],
 )
-def test_wrong_value(old: str, new: str, sentence: str, tmp_path: Path) -> None:
-    """A fault is told in one sentence that names the file, the table and the key."""
+def test_wrong_value_is_reported_with_file_table_and_key(
+    old: str, new: str, sentence: str, tmp_path: Path
+) -> None:
     path = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(CatalogueInvalid) as caught:
         read_models(path)
@@ -98,8 +97,7 @@ def test_wrong_value(old: str, new: str, sentence: str, tmp_path: Path) -> None:
         (GOOD + "x = 1\n", '[anthropic."claude-next".long_prompt]: key x is not known'),
     ],
 )
-def test_wrong_shape(text: str, part: str, tmp_path: Path) -> None:
-    """What is no table of models is told as well."""
+def test_wrong_shape_is_reported(text: str, part: str, tmp_path: Path) -> None:
     path = write(tmp_path, text)
     with pytest.raises(CatalogueInvalid) as caught:
         read_models(path)
@@ -107,8 +105,7 @@ def test_wrong_shape(text: str, part: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not there, or is no text, is named."""
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "absent", tmp_path / "binary"):
         with pytest.raises(CatalogueInvalid, match="cannot be read as UTF-8 text") as caught:

@@ -10,7 +10,7 @@ from service.providers.connection import Connection
 
 
 class Wire:
-    """What the loop would give a connection."""
+    """The transport that the loop would give a connection."""
 
     def __init__(self, end: socket.socket, peer: socket.socket) -> None:
         self.end = end
@@ -30,7 +30,6 @@ class Wire:
 
 @pytest.fixture
 def wire() -> Any:
-    """A wire whose other end is held open."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield Wire(ours, theirs)
@@ -42,8 +41,7 @@ def connect(wire: Any) -> Connection:
     return connection
 
 
-async def test_answer_in_single_bytes(wire: Any) -> None:
-    """An answer is the same however it is cut into pieces on its way."""
+async def test_answer_is_read_from_single_bytes(wire: Any) -> None:
     connection = connect(wire)
     connection.send(b"GET")
     for byte in b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 3\r\n\r\nabc":
@@ -56,8 +54,7 @@ async def test_answer_in_single_bytes(wire: Any) -> None:
 
 
 @pytest.mark.parametrize("happening", ["closed", "spoke"])
-async def test_peer_moved_before_the_loop_noticed(wire: Any, happening: str) -> None:
-    """A connection that the peer has closed, or spoken on, is not used again even if the loop is behind."""
+async def test_connection_that_the_peer_closed_or_wrote_to_is_not_reused(wire: Any, happening: str) -> None:
     connection = connect(wire)
     connection.send(b"GET")
     connection.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -70,8 +67,7 @@ async def test_peer_moved_before_the_loop_noticed(wire: Any, happening: str) -> 
     assert not connection.is_quiet()
 
 
-async def test_connection_lost_before_sending(wire: Any) -> None:
-    """Nothing is written to a connection that is gone, and that is what its error says."""
+async def test_nothing_is_written_to_a_lost_connection(wire: Any) -> None:
     connection = connect(wire)
     connection.connection_lost(None)
     with pytest.raises(httpx.ConnectError):
@@ -80,7 +76,6 @@ async def test_connection_lost_before_sending(wire: Any) -> None:
 
 
 def test_unasked_bytes_end_the_connection(wire: Any) -> None:
-    """A peer that speaks before it is asked is not listened to."""
     connection = connect(wire)
     connection.data_received(b"HTTP/1.1 408 Timeout\r\n\r\n")
     assert wire.aborted

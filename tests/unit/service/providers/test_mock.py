@@ -1,15 +1,12 @@
 """The judge without a network."""
 
-from collections.abc import Callable
-
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.core.ports import LLMProvider
-from service.core.records import ProviderCall
 from service.providers.mock import MockProvider
+from tests.ports.making import make_call
 
 
-async def test_same_prompt_same_answer(make_call: Callable[..., ProviderCall]) -> None:
-    """The same call gets the same answer, other calls get both winners, all within the contract's bounds."""
+async def test_same_prompt_gets_the_same_answer() -> None:
     provider: LLMProvider = MockProvider()
     assert provider.name is LLMProviderType.MOCK
     assert provider.default_model in provider.models

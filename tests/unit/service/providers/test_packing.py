@@ -10,8 +10,7 @@ from service.providers.packing import Unpacker, find_packing
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072, 131330, 1_000_000])
 @pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_every_size_comes_out_whole(size: int, step: int) -> None:
-    """A body comes out whole and in bounded pieces, wherever it was cut on its way."""
+def test_packed_body_comes_out_whole_in_bounded_pieces(size: int, step: int) -> None:
     packed = gzip.compress(bytes(size))
     unpacker = Unpacker("gzip")
     pieces = [piece for at in range(0, len(packed), step) for piece in unpacker.feed(packed[at : at + step])]
@@ -30,13 +29,11 @@ def test_every_size_comes_out_whole(size: int, step: int) -> None:
         (b"identity", None),
     ],
 )
-def test_packing_is_found(value: bytes, packing: str | None) -> None:
-    """The header tells the packing, in whatever case it is written."""
+def test_packing_is_read_from_the_header(value: bytes, packing: str | None) -> None:
     assert find_packing([(b"a", b"b"), (b"Content-Encoding", value)]) == packing
 
 
-def test_unknown_packing() -> None:
-    """A packing that was not asked for is an error and not a text of rubbish."""
+def test_unknown_packing_is_an_error() -> None:
     assert find_packing([]) is None
     with pytest.raises(httpx.DecodingError):
         find_packing([(b"content-encoding", b"gzip, br")])

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -12,18 +11,21 @@ import pytest
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
 from service.core.outcome import RateWindow
-from service.core.records import ProviderCall
 from service.providers.anthropic import Anthropic
 from service.providers.catalogue import CATALOGUE
 from service.providers.dialect import Dialect, Ending
 from service.providers.exchange import Answer
 from service.providers.google import Google
+from service.providers.openai import OpenAI
 from service.providers.openrouter import OpenRouter
 from service.providers.waits import MAX_WAIT_SECONDS
+from tests.ports.making import make_call
+from tests.waiting import HANG_SECONDS
 
 KEY = "sk-canary-7f3a91"
 ANTHROPIC = Anthropic(api_key=KEY, base_url="https://judge.example")
 GOOGLE = Google(api_key=KEY, base_url="https://judge.example")
+OPENAI = OpenAI(api_key=KEY, base_url="https://judge.example/v1")
 OPENROUTER = OpenRouter(api_key=KEY, base_url="https://judge.example/api/v1")
 RPC = "type.googleapis.com/google.rpc."
 Code = LLMErrorCode
@@ -58,6 +60,10 @@ def anthropic_error(kind: str, message: str = "canary", **more: Any) -> dict[str
     return {"type": "error", "error": {"type": kind, "message": message, **more}, "request_id": "req_body"}
 
 
+def bad_request(message: str = "canary") -> dict[str, Any]:
+    return anthropic_error("invalid_request_error", message)
+
+
 def google_error(status: str, *details: dict[str, Any], message: str = "canary") -> dict[str, Any]:
     return {"error": {"code": 0, "message": message, "status": status, "details": list(details)}}
 
@@ -69,15 +75,11 @@ def quota(*ids: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "body", "outcome"),
     [
-        (400, anthropic_error("invalid_request_error"), WRONG),
-        (400, anthropic_error("invalid_request_error", "prompt is too long: 9 > 8"), TOO_LONG),
-        (400, anthropic_error("invalid_request_error", "input length and `max_tokens` exceed it"), TOO_LONG),
-        (400, anthropic_error("invalid_request_error", "Your credit balance is too low to"), SPENT),
-        (
-            400,
-            anthropic_error("invalid_request_error", "You have reached your specified API usage limits."),
-            SPENT,
-        ),
+        (400, bad_request(), WRONG),
+        (400, bad_request("prompt is too long: 9 > 8"), TOO_LONG),
+        (400, bad_request("input length and `max_tokens` exceed it"), TOO_LONG),
+        (400, bad_request("Your credit balance is too low to"), SPENT),
+        (400, bad_request("You have reached your specified API usage limits."), SPENT),
         (402, anthropic_error("billing_error"), SPENT),
         (404, anthropic_error("not_found_error", "model: claude-none"), NO_MODEL),
         (404, anthropic_error("not_found_error", "Not Found"), SETUP),
@@ -91,24 +93,22 @@ def quota(*ids: str) -> dict[str, Any]:
         (529, anthropic_error("overloaded_error"), AWAY),
     ],
 )
-def test_anthropic(status: int, body: dict[str, Any], outcome: Outcome) -> None:
-    """A spent credit, a long prompt and a missing model are told apart by what Anthropic says of them."""
+def test_anthropic_refusal_has_its_code(status: int, body: dict[str, Any], outcome: Outcome) -> None:
     failure = explain(ANTHROPIC, status, body, {"request-id": "req_head"})
     assert read_outcome(failure) == outcome
     assert failure.details["provider_request_id"] == "req_head"
     assert "canary" not in failure.message + repr(failure.details)
 
 
-def test_anthropic_request_id_of_the_body() -> None:
-    """The id for the vendor's support is found in the body where a gateway has dropped the header."""
+def test_anthropic_request_id_is_read_from_the_body() -> None:
+    """A gateway may have dropped the header."""
     failure = explain(ANTHROPIC, 500, anthropic_error("api_error"))
     assert failure.details["provider_request_id"] == "req_body"
 
 
 def test_anthropic_window_and_wait() -> None:
-    """Resets are moments: they become seconds from now, and the limit that is used up is waited for."""
-    soon = (datetime.now(UTC) + timedelta(seconds=50)).isoformat()
-    later = (datetime.now(UTC) + timedelta(seconds=500)).isoformat().replace("+00:00", "Z")
+    soon = (datetime.now(UTC) + timedelta(seconds=10_000)).isoformat()
+    later = (datetime.now(UTC) + timedelta(seconds=50_000)).isoformat().replace("+00:00", "Z")
     headers = {
         "anthropic-ratelimit-requests-remaining": "0",
         "anthropic-ratelimit-requests-reset": soon,
@@ -118,30 +118,27 @@ def test_anthropic_window_and_wait() -> None:
     window = read_window(ANTHROPIC, headers)
     assert window is not None
     assert (window.remaining_requests, window.remaining_tokens) == (0, 12000)
-    assert window.requests_reset_seconds == pytest.approx(50, abs=5)
-    assert window.tokens_reset_seconds == pytest.approx(500, abs=5)
+    assert window.requests_reset_seconds == pytest.approx(10_000, abs=HANG_SECONDS)
+    assert window.tokens_reset_seconds == pytest.approx(50_000, abs=HANG_SECONDS)
     wait = explain(ANTHROPIC, 429, anthropic_error("rate_limit_error"), headers).retry_after_seconds
-    assert wait == pytest.approx(50, abs=5)
+    assert wait == pytest.approx(10_000, abs=HANG_SECONDS)
     asked = explain(ANTHROPIC, 429, {}, {**headers, "retry-after": "3"}).retry_after_seconds
     assert asked == 3.0
 
 
-def test_anthropic_tells_the_requests_it_grants_a_minute() -> None:
-    """A rate to keep to once it has refused; its tokens are granted apart and are left to the vendor."""
+def test_anthropic_rate_per_minute_is_read() -> None:
     headers = {"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-tokens-limit": "40000"}
 
     assert read_window(ANTHROPIC, headers) == RateWindow(requests_per_minute=50)
 
 
 @pytest.mark.parametrize("reset", ["", "soon", "2026-13-01T00:00:00Z", "9" * 400])
-def test_anthropic_reset_that_is_none(reset: str) -> None:
-    """A moment that cannot be read is no moment; the count beside it still counts."""
+def test_anthropic_reset_that_cannot_be_read_is_ignored(reset: str) -> None:
     headers = {"anthropic-ratelimit-requests-remaining": "5", "anthropic-ratelimit-requests-reset": reset}
     assert read_window(ANTHROPIC, headers) == RateWindow(remaining_requests=5)
 
 
-def test_anthropic_input_tokens_stand_in() -> None:
-    """Where no limit on all tokens is told, that on the prompt's is taken."""
+def test_anthropic_input_tokens_replace_a_missing_total() -> None:
     headers = {"anthropic-ratelimit-input-tokens-remaining": "7"}
     assert read_window(ANTHROPIC, headers) == RateWindow(remaining_tokens=7)
 
@@ -171,8 +168,7 @@ def test_anthropic_input_tokens_stand_in() -> None:
         (504, google_error("DEADLINE_EXCEEDED"), AWAY),
     ],
 )
-def test_google(status: int, body: dict[str, Any], outcome: Outcome) -> None:
-    """A wrong key is a 400 there, and a day's quota a 429: the details tell."""
+def test_google_refusal_has_its_code(status: int, body: dict[str, Any], outcome: Outcome) -> None:
     failure = explain(GOOGLE, status, body)
     assert read_outcome(failure) == outcome
 
@@ -181,14 +177,12 @@ def test_google(status: int, body: dict[str, Any], outcome: Outcome) -> None:
     ("delay", "seconds"),
     [("47s", 47.0), ("0.25s", 0.25), ("999999s", MAX_WAIT_SECONDS), ("soon", None), (7, None)],
 )
-def test_google_delay(delay: Any, seconds: float | None) -> None:
-    """The wait stands in the body; one that is none is not waited for."""
+def test_google_delay_is_read_from_the_body(delay: Any, seconds: float | None) -> None:
     body = google_error("RESOURCE_EXHAUSTED", {"@type": RPC + "RetryInfo", "retryDelay": delay})
     assert explain(GOOGLE, 429, body).retry_after_seconds == seconds
 
 
-def test_google_blocked_prompt() -> None:
-    """A prompt that is not let through has no candidate, and is no malformed answer."""
+def test_google_blocked_prompt_is_withheld() -> None:
     body = b'{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":9}}'
     completion = GOOGLE.read(Answer(200, httpx.Headers(), body))
     assert completion.ending is Ending.WITHHELD
@@ -196,18 +190,7 @@ def test_google_blocked_prompt() -> None:
 
 
 def test_google_model_cannot_leave_its_place_in_the_address() -> None:
-    """Whatever a model is called, it stays one part of the path, and no query is made of it."""
-    call = ProviderCall(
-        system_prompt="s",
-        user_prompt="u",
-        model="../x?key=1",
-        temperature=None,
-        max_tokens=None,
-        timeout_seconds=1,
-        queue_id="q",
-        correlation_id=UUID(int=1),
-        attempt=1,
-    )
+    call = make_call(model="../x?key=1")
     url = GOOGLE.compose(call, None).url
     assert url.raw_path == b"/v1beta/models/..%2Fx%3Fkey%3D1:generateContent"
 
@@ -226,29 +209,28 @@ def test_google_model_cannot_leave_its_place_in_the_address() -> None:
         (502, {"provider_name": "OpenAI", "raw": "canary"}, {}, AWAY),
     ],
 )
-def test_openrouter(
+def test_openrouter_refusal_has_its_code(
     status: int,
     metadata: dict[str, Any],
     headers: dict[str, str],
     outcome: Outcome,
 ) -> None:
-    """Credit that is gone, credit that is taken up for a moment, moderation and a missing model differ."""
     body = {"error": {"code": status, "message": "canary", "metadata": metadata}}
     failure = explain(OPENROUTER, status, body, headers)
     assert read_outcome(failure) == outcome
     assert "canary" not in failure.message + repr(failure.details)
 
 
-def test_openrouter_reset_in_milliseconds() -> None:
-    """The moment of the reset is read from the headers, and from those that stand in the body."""
-    moment = str(int((datetime.now(UTC) + timedelta(seconds=90)).timestamp() * 1000))
+def test_openrouter_reset_is_read_in_milliseconds() -> None:
+    """From the headers, or from those that the body quotes."""
+    moment = str(int((datetime.now(UTC) + timedelta(seconds=10_000)).timestamp() * 1000))
     limits = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": moment}
     window = read_window(OPENROUTER, limits)
     assert window is not None
     assert (window.remaining_requests, window.remaining_tokens) == (0, None)
-    assert window.requests_reset_seconds == pytest.approx(90, abs=5)
+    assert window.requests_reset_seconds == pytest.approx(10_000, abs=HANG_SECONDS)
     body = {"error": {"code": 429, "message": "x", "metadata": {"headers": limits}}}
-    assert explain(OPENROUTER, 429, body).retry_after_seconds == pytest.approx(90, abs=5)
+    assert explain(OPENROUTER, 429, body).retry_after_seconds == pytest.approx(10_000, abs=HANG_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +246,6 @@ def test_openrouter_reset_in_milliseconds() -> None:
 def test_openrouter_error_with_status_200(
     error: dict[str, Any], status: int, code: LLMErrorCode, inside: bool
 ) -> None:
-    """A call that breaks after its status was sent is the refusal that it says it is."""
     body = {"choices": [{"error": error, "finish_reason": "error"}]} if inside else {"error": error}
     failure = OPENROUTER.read(Answer(200, httpx.Headers(), json.dumps(body).encode())).failure
     assert failure is not None
@@ -274,33 +255,23 @@ def test_openrouter_error_with_status_200(
 @pytest.mark.parametrize(
     ("cost", "expected"), [(0.5, 0.5), (0, 0.0), (-1, None), ("1", None), (True, None), (None, None)]
 )
-def test_openrouter_cost(cost: Any, expected: float | None) -> None:
-    """What it says that it charged is taken, where it can be a price."""
+def test_openrouter_cost_is_taken_if_it_is_a_price(cost: Any, expected: float | None) -> None:
     body = json.dumps({"usage": {"cost": cost}}).encode()
     assert OPENROUTER.read(Answer(200, httpx.Headers(), body)).cost_usd == expected
 
 
 def test_every_status_has_a_meaning_at_every_vendor() -> None:
-    """No status from 201 to 599 escapes, whatever the body is."""
-    for dialect in (ANTHROPIC, GOOGLE, OPENROUTER):
+    for dialect in (ANTHROPIC, GOOGLE, OPENAI, OPENROUTER):
         for status in range(201, 600):
             for body in ({}, [], {"error": 1}, {"error": {"details": [1], "metadata": 2}}):
-                assert explain(dialect, status, body).details["status"] == status
+                failure = explain(dialect, status, body)
+                assert failure.details["status"] == status
+                server_fault = status >= 500 and status not in {501, 505}
+                assert failure.retryable is (status in {408, 409, 425, 429} or server_fault)
 
 
-def test_thinking_leaves_room_for_the_answer() -> None:
-    """Anthropic wants a limit: ours where the caller has none, never above the model's own."""
-    call = ProviderCall(
-        system_prompt="s",
-        user_prompt="u",
-        model="m",
-        temperature=0.5,
-        max_tokens=None,
-        timeout_seconds=1,
-        queue_id="q",
-        correlation_id=UUID(int=1),
-        attempt=1,
-    )
+def test_anthropic_always_gets_a_token_limit() -> None:
+    call = make_call(model="m", temperature=0.5)
     always_thinks = CATALOGUE.find(ANTHROPIC.name, "claude-opus-5-5")
     document = json.loads(b"".join(ANTHROPIC.compose(call, always_thinks).stream))
     assert document["max_tokens"] == 16_384
@@ -324,6 +295,7 @@ def test_thinking_leaves_room_for_the_answer() -> None:
         (GOOGLE, {"candidates": [{"content": {"parts": [{"text": "{}"}]}, "finishReason": "OTHER"}]}),
     ],
 )
-def test_what_is_no_answer(dialect: Dialect, body: dict[str, Any]) -> None:
-    """A model that only thought, or ended in a way that is not known, has not answered."""
+def test_answer_without_text_or_with_an_unknown_end_is_shapeless(
+    dialect: Dialect, body: dict[str, Any]
+) -> None:
     assert dialect.read(Answer(200, httpx.Headers(), json.dumps(body).encode())).ending is Ending.SHAPELESS

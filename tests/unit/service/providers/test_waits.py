@@ -51,23 +51,21 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
         ),
     ],
 )
-def test_wait(headers: dict[str, str], seconds: float | None) -> None:
-    """Each form that is in use is read, garbage is nothing, and no wait is negative or longer than a day."""
+def test_every_form_of_a_wait_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    """None is negative or longer than a day."""
     given = httpx.Headers(headers)
     wait = read_wait_seconds(given, read_openai_window(given), now=NOW)
     assert wait == (None if seconds is None else pytest.approx(seconds))
 
 
-def test_window_tells_the_granted_rate() -> None:
-    """What the vendors call a limit is a rate a minute; one of nothing is none."""
+def test_window_has_the_rate_a_minute() -> None:
     known = make_window((3, 1.0), (None, None), (600, 0))
 
     assert known is not None
     assert (known.requests_per_minute, known.tokens_per_minute) == (600, None)
 
 
-def test_openai_tells_its_limits_in_headers() -> None:
-    """Limit, rest and reset of requests and of tokens."""
+def test_openai_limits_are_read_from_headers() -> None:
     headers = {
         "x-ratelimit-limit-requests": "600",
         "x-ratelimit-limit-tokens": "90000",

@@ -9,7 +9,6 @@ FOREVER = 1e12
 
 
 def fill(*waiting: Waiting) -> Backlog:
-    """A backlog with these, in this order."""
     backlog = Backlog()
     for one in waiting:
         backlog.append(one)
@@ -17,14 +16,13 @@ def fill(*waiting: Waiting) -> Backlog:
 
 
 def test_first_come_first_served_within_a_priority() -> None:
-    """Equals keep the order of acceptance, even where the wall clock went back."""
+    """Even if the wall clock went back."""
     backlog = fill(Waiting(1, 0, 100.0, FOREVER), Waiting(2, 0, 50.0, FOREVER))
 
     assert [one.sequence for one in backlog.take(2, 100.0)] == [1, 2]
 
 
-def test_waiting_makes_more_urgent() -> None:
-    """A request of priority 0 overtakes fresh ones of priority 9 once it has waited nine steps."""
+def test_waiting_raises_the_priority() -> None:
     old, fresh = Waiting(1, 0, 0.0, FOREVER), Waiting(2, 9, 10 * AGING_SECONDS, FOREVER)
 
     assert fill(old, fresh).take(1, 10 * AGING_SECONDS) == [old]
@@ -32,7 +30,6 @@ def test_waiting_makes_more_urgent() -> None:
 
 
 def test_restored_request_goes_first() -> None:
-    """What had its turn already does not queue up again."""
     backlog = fill(Waiting(1, 0, 0.0, FOREVER), Waiting(2, 0, 0.0, FOREVER))
     (first,) = backlog.take(1, 0.0)
 
@@ -43,7 +40,6 @@ def test_restored_request_goes_first() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1e6)), max_size=60), st.integers(1, 20))
 def test_everything_comes_out_exactly_once(rows: list[tuple[int, float]], limit: int) -> None:
-    """Whatever the priorities and times, nothing is lost, doubled or served beyond the limit."""
     backlog = fill(*(Waiting(n, priority, at, FOREVER) for n, (priority, at) in enumerate(rows)))
     taken: list[int] = []
 
@@ -57,7 +53,6 @@ def test_everything_comes_out_exactly_once(rows: list[tuple[int, float]], limit:
 
 
 def test_expired_requests_leave_in_the_order_of_their_deadlines() -> None:
-    """A passed deadline takes a request out wherever it stands, and it is not served any more."""
     backlog = fill(Waiting(1, 0, 0.0, 30.0), Waiting(2, 5, 0.0, 10.0), Waiting(3, 0, 0.0, 99.0))
 
     assert [one.sequence for one in backlog.take_expired(10, 30.0)] == [2, 1]
@@ -67,7 +62,6 @@ def test_expired_requests_leave_in_the_order_of_their_deadlines() -> None:
 
 
 def test_request_that_expired_and_came_back_is_served_once() -> None:
-    """A request that was put back after its deadline does not come out twice."""
     backlog = fill(Waiting(1, 0, 0.0, 10.0))
     (expired,) = backlog.take_expired(1, 10.0)
 
@@ -78,7 +72,6 @@ def test_request_that_expired_and_came_back_is_served_once() -> None:
 
 
 def test_deadlines_of_answered_requests_do_not_add_up() -> None:
-    """A hundred thousand answered requests leave no trace, however far their deadlines are."""
     backlog = Backlog()
     for sequence in range(100_000):
         backlog.append(Waiting(sequence, 0, 0.0, FOREVER))

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from service.queues.lanes import Lanes
 
 
-def test_topics_share_what_is_taken() -> None:
-    """A long row for one topic leaves room for the others; within a topic the order is kept."""
+def test_topics_take_turns_in_one_call() -> None:
     lanes: Lanes[int] = Lanes()
     for number in range(100):
         lanes.append("long", number)
@@ -20,8 +19,7 @@ def test_topics_share_what_is_taken() -> None:
     assert len(lanes) == 91
 
 
-def test_turns_go_round_also_between_calls() -> None:
-    """Whoever was served is last the next time, however few are taken at once."""
+def test_topics_take_turns_between_calls() -> None:
     lanes: Lanes[int] = Lanes()
     for topic in "abc":
         for number in range(2):
@@ -31,7 +29,6 @@ def test_turns_go_round_also_between_calls() -> None:
 
 
 def test_avoided_topics_wait() -> None:
-    """What is avoided stays, in its place."""
     lanes: Lanes[int] = Lanes()
     lanes.append("a", 1)
     lanes.append("b", 2)
@@ -41,8 +38,7 @@ def test_avoided_topics_wait() -> None:
     assert lanes.take(5) == [("a", 1)]
 
 
-def test_what_is_restored_comes_first() -> None:
-    """Items that were taken in vain stand before those that came after them."""
+def test_restored_items_come_first() -> None:
     lanes: Lanes[int] = Lanes()
     for number in range(4):
         lanes.append("a", number)
@@ -56,7 +52,6 @@ def test_what_is_restored_comes_first() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5)), max_size=60), st.data())
 def test_everything_is_taken_once_and_in_order(steps: list[tuple[str, int]], data: st.DataObject) -> None:
-    """Whatever is added and taken in between: each item comes out once, a topic's in their order."""
     lanes: Lanes[int] = Lanes()
     added: dict[str, list[int]] = {}
     taken: dict[str, list[int]] = {}

@@ -9,8 +9,7 @@ from service.queues.turns import Turns
 FOREVER = 1e12
 
 
-def test_a_flood_of_one_caller_delays_another_by_one() -> None:
-    """Ten thousand requests of one caller, then one of another: it is the second to be served."""
+def test_flood_of_one_caller_delays_another_by_one_request() -> None:
     backlog = Backlog()
     for sequence in range(10_000):
         backlog.append(Waiting(sequence, 0, 0.0, FOREVER, caller="flood"))
@@ -20,8 +19,7 @@ def test_a_flood_of_one_caller_delays_another_by_one() -> None:
     assert (backlog.count_of("flood"), backlog.count_of("other"), backlog.count_of("nobody")) == (9998, 0, 0)
 
 
-def test_a_higher_priority_goes_before_whoevers_turn_it_is() -> None:
-    """Turns are taken among equals."""
+def test_higher_priority_goes_before_turns() -> None:
     backlog = Backlog()
     for sequence, (priority, caller) in enumerate([(0, "a"), (0, "b"), (9, "a"), (9, "a")]):
         backlog.append(Waiting(sequence, priority, 0.0, FOREVER, caller=caller))
@@ -30,10 +28,9 @@ def test_a_higher_priority_goes_before_whoevers_turn_it_is() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=80))
-def test_each_caller_keeps_its_order_and_nobody_waits_for_two_turns_of_another(
+def test_callers_keep_their_order_and_wait_for_one_turn_of_each_other(
     steps: list[tuple[str, bool]],
 ) -> None:
-    """Whatever comes and goes: order within a caller, and between two turns of one at most one of another."""
     turns: Turns[tuple[str, int]] = Turns(lambda _: True)
     waiting: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     served_since: dict[str, dict[str, int]] = {caller: {} for caller in waiting}

@@ -5,8 +5,7 @@ from typing import Any
 from service.queues.unread import UnreadRequests
 
 
-def test_a_request_is_handed_out_once() -> None:
-    """A second claim reads what attempts have left in the file."""
+def test_request_is_handed_out_once() -> None:
     unread, request = UnreadRequests(), _request()
     unread.keep(1, request, 100)
 
@@ -14,8 +13,7 @@ def test_a_request_is_handed_out_once() -> None:
     assert unread.take(1) is None
 
 
-def test_what_is_too_much_is_left_to_the_file() -> None:
-    """Room is in bytes, and comes back with every request that is taken."""
+def test_requests_above_the_limit_are_left_to_the_file() -> None:
     unread = UnreadRequests(limit_bytes=250)
     for sequence in (1, 2, 3):
         unread.keep(sequence, _request(), 100)

@@ -10,19 +10,15 @@ from service.telemetry.live import WindowedCount, WindowedLatency
 
 
 class Now:
-    """A clock that stands still until it is moved."""
-
     def __init__(self) -> None:
         self.seconds = 1000.0
 
     def __call__(self) -> float:
-        """The time."""
         return self.seconds
 
 
 @given(st.lists(st.floats(1e-5, 1e4), min_size=1, max_size=300))
 def test_percentiles_are_right_to_one_percent(values: list[float]) -> None:
-    """A percentile is off by at most 1 %, and never beyond what was seen."""
     latency = WindowedLatency([1.0])
     for value in values:
         latency.observe(value)
@@ -36,8 +32,7 @@ def test_percentiles_are_right_to_one_percent(values: list[float]) -> None:
     assert summary["max"] == max(values)
 
 
-def test_what_is_older_than_a_minute_is_forgotten_and_the_buckets_are_not() -> None:
-    """The percentiles are of the last minute, the buckets of the whole life."""
+def test_percentiles_cover_a_minute_and_buckets_everything() -> None:
     now = Now()
     latency = WindowedLatency([0.1, 1.0], now)
     latency.observe(0.05)
@@ -58,15 +53,13 @@ def test_what_is_older_than_a_minute_is_forgotten_and_the_buckets_are_not() -> N
 
 
 def test_value_on_a_bound_belongs_to_its_bucket() -> None:
-    """Buckets are `le`, as Prometheus has them."""
     latency = WindowedLatency([0.1, 1.0])
     latency.observe(0.1)
 
     assert latency.summarize()["buckets"] == {"0.1": 1, "1": 1, "+Inf": 1}
 
 
-def test_rate_is_of_the_last_ten_whole_seconds() -> None:
-    """The second under way does not count yet, and old ones no more."""
+def test_rate_covers_the_last_ten_whole_seconds() -> None:
     now = Now()
     count = WindowedCount(now)
     for _ in range(20):

@@ -14,10 +14,9 @@ from service.telemetry.tracing import NoTracing, OtelTracing, TracingUnavailable
 from tests.waiting import HANG_SECONDS
 
 
-def test_labels_cannot_be_invented_without_bound() -> None:
-    """Ten thousand topics and models make no more series than the limit."""
+def test_number_of_series_is_bounded() -> None:
     metrics = Metrics(["known-model"])
-    for number in range(10_000):
+    for number in range(2 * MAX_TOPIC_LABELS):
         metrics.published(f"topic-{number}", True, 0.01, 0.1, again=False)
         metrics.attempted(LLMProviderType.OPENAI, f"model-{number}", None, 0.1, Usage())
     text = metrics.render().decode()
@@ -29,44 +28,32 @@ def test_labels_cannot_be_invented_without_bound() -> None:
     assert 'topic="other"' in text
 
 
-def run_logging(statement: str) -> list[dict[str, object]]:
-    """Runs a statement in a process whose stderr is a pipe; its log lines."""
-    code = (
-        "import logging, structlog\n"
-        "from service.telemetry.logs import configure_logs\n"
-        "configure_logs()\n"
-        "log = structlog.get_logger('test')\n" + statement
-    )
+LOGGING = r"""
+import logging, structlog
+from service.telemetry.logs import configure_logs
+configure_logs()
+log = structlog.get_logger('test')
+log.info('x', topic='a\n{"level": "error"}', odd='\ud800')
+try:
+    raise ValueError('canary essay')
+except ValueError:
+    log.exception('failed')
+for n in range(500):
+    logging.getLogger('aiokafka').warning('away %s', 1)
+"""
+
+
+def test_log_has_one_json_line_per_event_without_messages_of_exceptions_or_repetitions() -> None:
+    """A message of an exception may quote an essay."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_SECONDS
+        [sys.executable, "-c", LOGGING], capture_output=True, text=True, check=True, timeout=HANG_SECONDS
     )
-    return [json.loads(line) for line in done.stderr.splitlines()]
+    odd, failed, repeated = [json.loads(line) for line in done.stderr.splitlines()]
 
-
-def test_log_line_is_one_json_object_whatever_it_holds() -> None:
-    """Line breaks and half characters from outside cannot forge a second line."""
-    lines = run_logging("log.info('x', topic='a\\n{\"level\": \"error\"}', odd='\\ud800')")
-
-    assert len(lines) == 1
-    assert lines[0]["level"].strip("'") == "info"
-
-
-def test_exception_is_logged_without_its_message() -> None:
-    """An exception's message may quote an essay; its type and frames tell enough."""
-    (line,) = run_logging(
-        "try:\n    raise ValueError('canary essay')\nexcept ValueError:\n    log.exception('failed')"
-    )
-
-    assert line["exception"] == "ValueError"
-    assert line["frames"]
-    assert "canary" not in json.dumps(line)
-
-
-def test_library_that_repeats_itself_is_heard_once() -> None:
-    """A broker that is away does not fill the log."""
-    lines = run_logging("for n in range(500): logging.getLogger('aiokafka').warning('away %s', 1)")
-
-    assert len(lines) == 1
+    assert (odd["level"].strip("'"), repeated["event"]) == ("info", "away 1")
+    assert failed["exception"] == "ValueError"
+    assert failed["frames"]
+    assert "canary" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -80,21 +67,18 @@ def test_library_that_repeats_itself_is_heard_once() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_opentelemetrys_own_variables_turn_traces_on(environment: dict[str, str], traced: bool) -> None:
-    """As every program with OpenTelemetry does it."""
+def test_variables_of_opentelemetry_turn_traces_on(environment: dict[str, str], traced: bool) -> None:
     assert isinstance(open_tracing("1", environment), OtelTracing) == traced
 
 
 def test_traces_without_their_extra_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for traces is told what is missing, instead of getting none."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
 
     with pytest.raises(TracingUnavailable, match=r"pip install 'llmctl\[otel\]'"):
         open_tracing("1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
 
 
-def test_untraced_span_hands_its_parent_on() -> None:
-    """A service without traces leaves the caller's own as it came."""
+def test_untraced_span_keeps_the_traceparent_of_the_caller() -> None:
     span = NoTracing().begin("x", SpanKind.SERVER, "00-a-b-01")
     span.note(anything=1)
     span.end("code")

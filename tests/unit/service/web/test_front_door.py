@@ -12,43 +12,34 @@ from service.web.front_door import FrontDoor
 
 
 class Caller:
-    """One request, and what came back."""
-
     def __init__(self, path: str, method: str = "POST") -> None:
         self.scope: Scope = {"type": "http", "method": method, "path": path, "headers": []}
         self.sent: list[Message] = []
 
     async def receive(self) -> Message:
-        """An empty body."""
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """Keeps what is sent."""
         self.sent.append(message)
 
     async def ask(self, door: FrontDoor) -> int:
-        """The status of the answer."""
         await door(self.scope, self.receive, self.send)
         return int(self.sent[0]["status"])
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says that it was asked."""
     await Response(status_code=299)(scope, receive, send)
 
 
 def door(submit: Any) -> FrontDoor:
-    """A door before the application."""
     return FrontDoor(application, submit)
 
 
 async def accept(_: Request) -> Response:
-    """Takes everything."""
     return Response(status_code=202)
 
 
 async def fail(_: Request) -> Response:
-    """A defect that knows a secret."""
     raise RuntimeError("the essay says: secret")
 
 
@@ -61,13 +52,11 @@ async def fail(_: Request) -> Response:
         ("/readyz", "POST", 299),
     ],
 )
-async def test_only_submissions_go_past_the_application(path: str, method: str, status: int) -> None:
-    """Wrong methods and other routes are the application's to answer."""
+async def test_only_submissions_skip_the_application(path: str, method: str, status: int) -> None:
     assert await Caller(path, method).ask(door(accept)) == status
 
 
-async def test_a_defect_is_told_and_raised_for_the_log() -> None:
-    """500 with the one error body, nothing of the exception in it."""
+async def test_defect_is_a_500_and_raised_for_the_log() -> None:
     caller = Caller("/api/v1/comparison")
     with pytest.raises(RuntimeError):
         await caller.ask(door(fail))
