@@ -47,17 +47,9 @@ class BadService:
         self._accepted += 1
         queue_id, correlation_id = str(uuid4()), UUID(body["correlation_id"])
         self._call_back(body["callback_topic"], queue_id, correlation_id, request.headers["x-run-id"])
-        return JSONResponse(
-            {
-                "queue_id": queue_id,
-                "correlation_id": str(correlation_id),
-                "status": "queued",
-                "callback_topic": body["callback_topic"],
-                "queue_position": 1,
-                "message": "queued",
-            },
-            202,
-        )
+        accepted = {"queue_id": queue_id, "correlation_id": str(correlation_id), "status": "queued"}
+        place = {"callback_topic": body["callback_topic"], "queue_position": 1, "message": "queued"}
+        return JSONResponse(accepted | place, 202)
 
     async def get_snapshot(self, _: Request) -> Response:
         """`GET /admin/v1/snapshot`."""

@@ -10,15 +10,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from simulator.broker.control import BrokerControl
 from tests.closing import transports_end  # noqa: F401 - for every test
-from tests.conftest import Child
+from tests.conftest import Child, Launcher
 from tests.node.packages import NodeMissing, install_packages
 from tests.waiting import HANG_SECONDS, open_client, until
 
 PATH = "/api/v1/comparison"
 PARTITIONS = 3
+QUIET_SECONDS = 0.5
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +68,42 @@ def configure_service(
     return {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in known.items()}
 
 
+def start_provider(launcher: Launcher, *arguments: str, latency_ms: int = 10) -> Child:
+    """Starts the fake provider."""
+    latency = ("--latency-p50-ms", str(latency_ms))
+    return launcher.start("simulator.provider", "--port", "0", *latency, *arguments)
+
+
+def find_openai(provider: Child) -> str:
+    """Returns the base URL of the OpenAI API of a fake provider."""
+    return str(provider.ready["base_urls"]["openai"])
+
+
+async def order_provider(url: str, order: str) -> None:
+    """Holds or releases the provider of a service: `order` is "hold" or "release"."""
+    async with open_client(url) as client:
+        (await client.post(f"/admin/v1/providers/openai/{order}", json={})).raise_for_status()
+
+
+def read_records(bootstrap_servers: str, topic: str, count: int) -> list[Message]:
+    """Reads a topic from its beginning until it has so many records and no more come."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
+    records: list[Message] = []
+    try:
+        partitions = consumer.list_topics(topic, HANG_SECONDS).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        while True:
+            wait_seconds = HANG_SECONDS if len(records) < count else QUIET_SECONDS
+            polled = consumer.consume(max(1, count - len(records)), timeout=wait_seconds)
+            if not polled:
+                break
+            records.extend(polled)
+    finally:
+        consumer.close()
+    assert len(records) >= count, f"{topic} has {len(records)} of {count} records"
+    return records
+
+
 @contextmanager
 def stopped(child: Child) -> Iterator[None]:
     """Suspends a process: what is under way in it cannot end."""
@@ -97,6 +135,20 @@ async def until_work_is(url: str, *, queued: int, in_flight: int, outbox: int) -
             return (now["queue"]["depth"], now["in_flight"], now["outbox"]["depth"]) == wanted
 
         await until(is_so, what=f"{wanted} requests queued, in flight and in the outbox")
+
+
+async def until_called_back(url: str, count: int) -> None:
+    """Waits until so many callbacks were acknowledged and none is left in the outbox.
+
+    An empty service is no sign of that: a request is between two stages for a moment.
+    """
+    async with open_client(url) as client:
+
+        async def is_so() -> bool:
+            now = (await client.get("/admin/v1/snapshot")).json()
+            return now["totals"]["published"] >= count and not now["outbox"]["depth"]
+
+        await until(is_so, what=f"{count} callbacks")
 
 
 async def until_logged(child: Child, begins: str, times: int = 1) -> dict[str, Any]:

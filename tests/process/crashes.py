@@ -1,10 +1,9 @@
-"""The crash harness: load all the time, the service killed again and again, and at checkpoints the verdict.
+"""The crash harness: load all the time, the service killed again and again, and a verdict at checkpoints.
 
-`python -m tests.process.crashes --cycles 1000 --seed N`, and in `test_crashes.py`. Broker and
-provider run in processes of their own and live on; what is killed is the real service on one queue file.
+Broker and provider run in processes of their own and live on; what is killed is the real service on one queue
+file. `test_crashes.py` and `test_faults.py` run it.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -12,13 +11,11 @@ import random
 import signal
 import sqlite3
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -26,6 +23,7 @@ from uuid import uuid4
 from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Launcher
 from tests.free_ports import find_free_ports
+from tests.process.conftest import configure_service, find_openai, start_provider
 from tests.process.doomed_service import POINTS
 from tests.process.load import Load, SharedLedger, TopicWatch
 from tests.waiting import HANG_SECONDS, open_client
@@ -39,32 +37,32 @@ RECURRING_POINTS = tuple(point for point in POINTS if point != TOPIC_BEGUN)
 DRAWN_AGAIN = 3
 MANY_PASSES = 30
 FEW_PASSES = 3
-"""Of what a slow broker lets by, a batch an answer."""
+"""For a slow broker, which acknowledges one batch at a time."""
 TOPICS = 2
 PARTITIONS = 6
 LONGEST_LIFE_SECONDS = 0.6
 IDLE_LOOKS = 25
+CHARGES = ("lost", "changed", "repeated", "ghosts", "wrong", "asked_again")
+"""Counts of a verdict that must be 0."""
 LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does. `fault` is one of `FAULTS`, which the service has then."""
+    """What a run does; `fault` is a key of `FAULTS`, or empty."""
 
     cycles: int
     seed: int
     checkpoint_every: int = 10
     per_second: float = 150.0
     cycle_limit_seconds: float = 60.0
-    """A service that has not come to its point by then is killed from outside."""
+    """A service that has not reached its point by then is killed from outside."""
     points: tuple[str, ...] = (*RECURRING_POINTS, ANY_INSTANT, ANY_INSTANT, SIGTERM_ANY_INSTANT)
     opening: tuple[str, ...] = (TOPIC_BEGUN,)
-    """Where the first cycles end: what happens only once in the life of a topic."""
+    """Points of the first cycles: they are passed only once per topic."""
     slow_share: float = 0.25
     slow_milliseconds: tuple[int, ...] = (50, 100, 200)
-    provider_p50_ms: int = 10
     fault: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -78,52 +76,41 @@ class Verdict:
     changed: int = 0
     repeated: int = 0
     ghosts: int = 0
-    """Ids that were called back without having been accepted by anybody who waits for them."""
+    """Callbacks to ids that no client got with a 202."""
     wrong: int = 0
-    """Accepted requests whose callback is corrupt, misplaced, wrongly keyed or an error."""
+    """Accepted requests whose callback is corrupt, on the wrong topic, wrongly keyed or an error."""
     asked_again: int = 0
-    """Requests that were asked again although their outcome was stored."""
+    """Requests that were sent to the provider again although their outcome was stored."""
     calls_made_again: int = 0
-    """Attempts beyond the first, all of them allowed: the process died during the one before."""
+    """Attempts beyond the first; they are allowed, as the process died during the one before."""
     seconds: float = 0.0
     ended: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
-    """Points that a cycle did not reach; it was killed from outside then."""
+    """Points that a cycle did not reach before it was killed from outside."""
     ends: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    """Everything else that is wrong, a sentence each."""
+    """Everything else that is wrong, one sentence each."""
 
     @property
     def sound(self) -> bool:
         """Whether the promise held."""
-        broken = (self.lost, self.changed, self.repeated, self.ghosts, self.wrong, self.asked_again)
-        return not any(broken) and not self.faults
+        return not any(getattr(self, charge) for charge in CHARGES) and not self.faults
 
     def describe(self) -> str:
-        """The counts in a line."""
-        return (
-            f"cycles {self.cycles} · accepted {self.accepted} · lost {self.lost} · changed {self.changed} · "
-            f"repeated {self.repeated} · ghosts {self.ghosts} · wrong {self.wrong} · "
-            f"asked again after the outcome {self.asked_again} · {self.seconds:.0f} s · seed {self.seed}"
-        )
-
-    def describe_at_length(self) -> str:
-        """The counts, the kills of each point and what is wrong, a line each."""
+        """Returns the counts, the kills of each point and what is wrong, a line each."""
         ended = ", ".join(f"{point} {count}" for point, count in sorted(self.ended.items()))
         missed = ", ".join(f"{point} {count}" for point, count in sorted(self.missed.items())) or "none"
         ends = ", ".join(f"{end} {count}" for end, count in self.ends.most_common())
+        run = f"seed {self.seed}, {self.cycles} cycles, {self.seconds:.0f} s, accepted {self.accepted}"
         return "\n".join(
             (
-                f"{'sound' if self.sound else 'BROKEN'}: {self.describe()}",
+                f"{'sound' if self.sound else 'BROKEN'}: {run}",
+                ", ".join(f"{charge} {getattr(self, charge)}" for charge in CHARGES),
                 f"ended at: {ended}; points not reached: {missed}",
-                f"attempts at handing in: {ends}; provider calls made again: {self.calls_made_again}",
+                f"attempts to submit: {ends}; provider calls made again: {self.calls_made_again}",
                 *self.faults,
             )
         )
-
-
-def _be_quiet(_: str) -> None:
-    """Tells nobody."""
 
 
 class ForkServer:
@@ -140,16 +127,12 @@ class ForkServer:
         self._latest: DoomedService | None = None
 
     async def __aenter__(self) -> Self:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LLM_PROVIDER_SERVICE_")}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.process.doomed_service",
-            "--fork-server",
+            *(sys.executable, "-m", "tests.process.doomed_service"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=self._folder,
-            env={**inherited, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self._reading = asyncio.create_task(self._read(), name="fork server")
         await self._next()
@@ -171,7 +154,7 @@ class ForkServer:
         await self._reading
 
     async def start(self, settings: Mapping[str, str], crash_at: str) -> "DoomedService":
-        """Starts a service; it has been forked then, and is not ready yet."""
+        """Forks a service, which is not ready yet."""
         assert self._process is not None
         assert self._process.stdin is not None
         order = {"env": dict(settings), "crash_at": crash_at, "fault": self._fault, "log": str(self.log)}
@@ -183,7 +166,7 @@ class ForkServer:
         return self._latest
 
     def read_log(self) -> list[str]:
-        """What the services have logged since it was last asked."""
+        """Returns what the services have logged since the last call."""
         with self.log.open() as log:
             log.seek(self._log_read)
             lines = log.read().splitlines()
@@ -213,19 +196,19 @@ class DoomedService:
         self._ended = asyncio.create_task(self._follow(), name=f"service {pid}")
 
     async def until_ended(self, limit_seconds: float) -> bool:
-        """Whether it ended by itself within the limit."""
+        """Returns whether it ended by itself within the limit."""
         await asyncio.wait([self._ended], timeout=limit_seconds)
         return self._ended.done()
 
     async def until_ready(self, limit_seconds: float) -> bool:
-        """Whether it listens; it may have died instead."""
+        """Returns whether it listens; it may have died instead."""
         ready = asyncio.create_task(self.ready.wait())
         await asyncio.wait([ready, self._ended], timeout=limit_seconds, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         return self.ready.is_set()
 
     async def end(self, number: int) -> int | None:
-        """Sends it a signal, if it still lives, and waits for its end; returns its exit code."""
+        """Sends a signal if it still runs, and waits for its end; returns its exit code."""
         if not self._ended.done():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -247,10 +230,9 @@ class DoomedService:
 class Harness:
     """One run: `async with Harness(plan, folder) as harness: verdict = await harness.run()`."""
 
-    def __init__(self, plan: Plan, folder: Path, tell: Callable[[str], object] = _be_quiet) -> None:
+    def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
         self._folder = folder
-        self._tell = tell
         self._random = random.Random(plan.seed)
         self._launcher = Launcher(folder)
         self._fork_server = ForkServer(folder, plan.fault)
@@ -277,10 +259,7 @@ class Harness:
 
     async def _start(self) -> None:
         broker = await asyncio.to_thread(self._launcher.start, "simulator.broker", "--port", "0")
-        latency = str(self._plan.provider_p50_ms)
-        provider = await asyncio.to_thread(
-            self._launcher.start, "simulator.provider", "--port", "0", "--latency-p50-ms", latency
-        )
+        provider = await asyncio.to_thread(start_provider, self._launcher)
         self.control = BrokerControl(Path(broker.ready["control"]))
         self._topics = [f"results.{uuid4().hex}" for _ in range(TOPICS)]
         await self.control.create_topics([TopicSpec(topic, PARTITIONS) for topic in self._topics])
@@ -288,22 +267,19 @@ class Harness:
         self._watch = TopicWatch(self._bootstrap_servers, self._topics, self._ledger)
         (port,) = find_free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        settings = {
-            "PORT": str(port),
-            "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap_servers,
-            "QUEUE_PATH": str(self._queue_path),
-            "OPENAI_API_KEY": "fake-key",
-            "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-            "CONCURRENCY": "64",
-            # Attempts are counted when claimed; nobody is to run out of them here.
-            "MAX_ATTEMPTS": "1000",
-            **self._plan.settings,
-        }
-        self._settings = {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()}
+        self._settings = configure_service(
+            self._bootstrap_servers,
+            self._folder,
+            find_openai(provider),
+            PORT=str(port),
+            CONCURRENCY="64",
+            # Attempts are counted when claimed; no request may run out of them here.
+            MAX_ATTEMPTS="1000",
+        )
         await self._fork_server.__aenter__()
 
     async def run(self) -> Verdict:
-        """All cycles, with checkpoints between; stops at the first checkpoint that is not sound."""
+        """Runs all cycles; stops at the first checkpoint that is not sound."""
         started = time.monotonic()
         plan, verdict = self._plan, self.verdict
         with self._watch:
@@ -322,11 +298,10 @@ class Harness:
                         await self._cycle(self._draw())
                     await self._judge(load)
                     verdict.seconds = time.monotonic() - started
-                    self._tell(verdict.describe())
         return verdict
 
     def _draw(self) -> str:
-        """The next point: all of them in one order, then all of them in another."""
+        """Returns the next point: all of them in random order, then all of them in another order."""
         if not self._deck:
             self._deck = list(self._plan.points)
             self._random.shuffle(self._deck)
@@ -337,7 +312,7 @@ class Harness:
             await self._live_and_end(point, 1, 0)
             return
         if point in READ_BACK_POINTS:
-            # There must be something in doubt: callbacks sent, and nobody knows what became of them.
+            # A read-back needs callbacks that were sent and not acknowledged.
             await self._live_and_end("in-send", self._random.randint(1, MANY_PASSES), 0)
             await self._live_and_end(point, 1, 0)
             return
@@ -347,7 +322,7 @@ class Harness:
         await self._live_and_end(point, self._random.randint(1, most), milliseconds)
 
     async def _live_and_end(self, point: str, passes: int, slow_milliseconds: int) -> None:
-        """Starts the service and sees it to its end: at its point, or at an instant from outside."""
+        """Starts the service, which ends at its point or is killed from outside at a random instant."""
         verdict, plan = self.verdict, self._plan
         number = signal.SIGTERM if point == SIGTERM_ANY_INSTANT else signal.SIGKILL
         from_outside = point not in POINTS
@@ -372,7 +347,7 @@ class Harness:
                 self._deck.append(point)
 
     async def _until_flowing(self, service: DoomedService) -> None:
-        """Waits until the service calls back: connecting to a slow broker is not what is to be slow."""
+        """Waits until the service calls back: it is not to connect to a slow broker."""
         deadline = time.monotonic() + self._plan.cycle_limit_seconds
         records = self._watch.records
         while True:
@@ -381,7 +356,7 @@ class Harness:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _judge(self, load: Load) -> None:
-        """Lets everything come to its end, and holds what came against what was promised."""
+        """Waits until all requests have ended, and judges the callbacks."""
         load.stop_offering()
         verdict = self.verdict
         service = await self._fork_server.start(self._settings, "")
@@ -406,14 +381,14 @@ class Harness:
             verdict.faults.append("The service did not come to rest.")
 
     async def _until_idle(self) -> bool:
-        """Whether the service comes to rest: all is called back, or nothing happens any more."""
+        """Returns whether the service comes to rest: all is called back, or nothing happens any more."""
         deadline = time.monotonic() + HANG_SECONDS
         looks = 0
         async with open_client(self.url) as client:
             while time.monotonic() < deadline:
                 gauges = _read_gauges((await client.get("/metrics")).text)
                 looks = 0 if any(gauges.values()) else looks + 1
-                # Between two gauges there is a gap; what is on its way shows in one of several looks.
+                # A request is in no gauge between two stages; it shows in one of several looks.
                 if looks >= (1 if not self._ledger.outstanding else IDLE_LOOKS):
                     return True
                 await asyncio.sleep(LOOK_SECONDS)
@@ -451,7 +426,7 @@ class Harness:
 
 
 def _read_gauges(metrics: str) -> dict[str, float]:
-    """What is left to do, of /metrics."""
+    """Returns the gauges of unfinished work."""
     names = ("llm_queue_depth", "llm_requests_in_flight", "llm_outbox_depth")
     lines = (line.split(" ") for line in metrics.splitlines() if line.startswith(names))
     gauges = {name: float(value) for name, value in lines}
@@ -459,32 +434,7 @@ def _read_gauges(metrics: str) -> dict[str, float]:
     return gauges
 
 
-async def run_crashes(plan: Plan, folder: Path, tell: Callable[[str], object] = _be_quiet) -> Verdict:
+async def run_crashes(plan: Plan, folder: Path) -> Verdict:
     """Runs a plan in a folder; returns its verdict."""
-    async with Harness(plan, folder, tell) as harness:
+    async with Harness(plan, folder) as harness:
         return await harness.run()
-
-
-def main() -> int:
-    """The command: a line a checkpoint, the counts at the end; exit code 5 where the promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.process.crashes", description=__doc__)
-    parser.add_argument("--cycles", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--rate", type=float, default=150.0, help="requests a second")
-    parser.add_argument("--checkpoint-every", type=int, default=25, metavar="CYCLES")
-    options = parser.parse_args()
-    plan = Plan(
-        cycles=options.cycles,
-        seed=options.seed,
-        per_second=options.rate,
-        checkpoint_every=options.checkpoint_every,
-    )
-    folder = Path(tempfile.mkdtemp(prefix="crashes-"))
-    print(f"seed {plan.seed}, queue file and logs in {folder}", flush=True)
-    verdict = asyncio.run(run_crashes(plan, folder, partial(print, flush=True)))
-    print(verdict.describe_at_length())
-    return 0 if verdict.sound else 5
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,9 @@
-"""The service as it is, in a process that kills itself with SIGKILL at a named point: CRASH_AT=point:n.
+"""The service in processes that kill themselves with SIGKILL at a named point, `point:n`: at its n-th pass.
 
-The n-th pass of the point kills. Points are put around methods of what `build` returns, from the outside;
-without CRASH_AT nothing is put anywhere. `--fork-server` imports everything once and then starts a service
-for each line on stdin, in a fork: what runs is the same code, an import of a second is saved.
+Points are put around methods of what `build` returns, from the outside. This module imports everything once
+and starts a service for each line on stdin, in a fork, which saves the second that an import takes.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -25,8 +23,6 @@ from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logs
 from service.wiring import Service, build
 from tests.process.faults import FAULTS
-
-CRASH_AT = "CRASH_AT"
 
 
 class Fuse:
@@ -49,7 +45,7 @@ class Fuse:
 
 
 def die() -> NoReturn:
-    """Ends this process as a power switch would: nothing is flushed, nothing is told."""
+    """Ends this process as a power cut would: nothing is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("unreachable")
 
@@ -233,7 +229,4 @@ def _tell(fact: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.process.doomed_service", description=__doc__)
-    parser.add_argument("--exit-with-parent", action="store_true", help="always so: drain when stdin ends")
-    parser.add_argument("--fork-server", action="store_true", help="start a service for each line on stdin")
-    sys.exit(serve_forks() if parser.parse_args().fork_server else main(os.environ.get(CRASH_AT, "")))
+    sys.exit(serve_forks())

@@ -1,6 +1,7 @@
 """One address before several replicas, over real sockets."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ from tests.waiting import open_client, until
 
 
 class Replica:
-    """Answers with its name, and says whether it is ready."""
+    """Answers with its name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -18,27 +19,18 @@ class Replica:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listens."""
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
-        """Listens no more."""
         if self._server is not None:
             self._server.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                (
-                    int(line[15:])
-                    for line in head.lower().split(b"\r\n")
-                    if line.startswith(b"content-length:")
-                ),
-                0,
-            )
-            body = await reader.readexactly(length)
+            length = re.search(rb"content-length: *(\d+)", head.lower())
+            body = await reader.readexactly(int(length[1]) if length else 0)
             status = b"503 No" if b"/readyz" in head and not self.ready else b"200 OK"
             content = self._name.encode() + body
             writer.write(
@@ -54,7 +46,6 @@ class Replica:
 
 @asynccontextmanager
 async def balanced(*names: str) -> AsyncIterator[tuple[Balancer, dict[str, Replica]]]:
-    """A balancer before replicas of these names."""
     replicas = {name: Replica(name) for name in names}
     for replica in replicas.values():
         await replica.start()
@@ -65,7 +56,7 @@ async def balanced(*names: str) -> AsyncIterator[tuple[Balancer, dict[str, Repli
 
 
 async def ask(balancer: Balancer, count: int) -> list[str]:
-    """Which replica answered each of so many new connections."""
+    """Returns which replica answered each of so many new connections."""
     names = []
     for _ in range(count):
         async with open_client() as client:
@@ -74,15 +65,13 @@ async def ask(balancer: Balancer, count: int) -> list[str]:
 
 
 async def test_connections_go_round() -> None:
-    """Each replica gets its share."""
     async with balanced("a", "b", "c") as (balancer, _):
         names = await ask(balancer, 9)
 
     assert {name: names.count(name) for name in "abc"} == {"a": 3, "b": 3, "c": 3}
 
 
-async def test_who_is_not_ready_is_passed_over_and_comes_back() -> None:
-    """A replica that drains gets no new connection, until it is ready again."""
+async def test_replica_that_is_not_ready_gets_no_new_connection() -> None:
     async with balanced("a", "b") as (balancer, replicas):
         replicas["a"].ready = False
 
@@ -98,16 +87,15 @@ async def test_who_is_not_ready_is_passed_over_and_comes_back() -> None:
         await until(answer_both, what="a's return")
 
 
-async def test_who_is_gone_is_passed_over_at_once() -> None:
-    """Also before the balancer has looked: a connection that cannot be made goes to the next one."""
+async def test_replica_that_is_gone_gets_no_new_connection() -> None:
+    """Also before a health check: a connection that fails goes to the next replica."""
     async with balanced("a", "b") as (balancer, replicas):
         await replicas["a"].stop()
 
         assert set(await ask(balancer, 4)) == {"b"}
 
 
-async def test_where_nobody_is_ready_it_says_so() -> None:
-    """503 in the service's own form."""
+async def test_503_if_no_replica_is_ready() -> None:
     async with balanced("a") as (balancer, replicas):
         replicas["a"].ready = False
 
@@ -120,7 +108,7 @@ async def test_where_nobody_is_ready_it_says_so() -> None:
 
 
 async def test_large_bodies_arrive_whole() -> None:
-    """What comes before a replica was found is kept, and nothing is lost on the way."""
+    """Bytes that arrive before a replica is found are kept."""
     body = bytes(range(256)) * 20_000
     async with (
         balanced("a") as (balancer, _),

@@ -47,16 +47,14 @@ class RunningBroker:
 
     @property
     def port(self) -> str:
-        """The port that clients use."""
         return self.bootstrap_servers.rpartition(":")[2]
 
     @property
     def control(self) -> BrokerControl:
-        """Its control."""
         return BrokerControl(self.socket)
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Waits until it ends by itself; returns its exit code."""
         async with asyncio.timeout(HANG_SECONDS):
             return await self.process.wait()
 
@@ -64,7 +62,6 @@ class RunningBroker:
 async def launch(
     *arguments: str, soft_file_limit: int | None = None, stdin: int = asyncio.subprocess.PIPE
 ) -> asyncio.subprocess.Process:
-    """Start `python -m simulator.broker` with pipes on its streams."""
     limited = ["sh", "-c", f'ulimit -Sn {soft_file_limit}; exec "$@"', "sh"] if soft_file_limit else []
     return await asyncio.create_subprocess_exec(
         *limited,
@@ -121,19 +118,25 @@ async def producing(broker: RunningBroker) -> AsyncIterator[AIOKafkaProducer]:
 
 
 @asynccontextmanager
-async def consuming(broker: RunningBroker, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of the whole topic from its beginning."""
+async def consuming(
+    broker: RunningBroker, group: str | None = None, *, joins: bool = False
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of the whole topic from its beginning; with a group, from where the group committed.
+
+    Only one joins the group: a group that lost a member waits for the session timeout.
+    """
     consumer = AIOKafkaConsumer(
-        TOPIC,
         bootstrap_servers=broker.bootstrap_servers,
         group_id=group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         fetch_max_wait_ms=50,
-        # A group that lost a member waits for one session less a second before it is whole again.
-        session_timeout_ms=1500,
-        heartbeat_interval_ms=500,
+        session_timeout_ms=int(HANG_SECONDS * 1000),
     )
+    if joins:
+        consumer.subscribe([TOPIC])
+    else:
+        consumer.assign([TopicPartition(TOPIC, number) for number in range(3)])
     await consumer.start()
     try:
         async with asyncio.timeout(HANG_SECONDS):
@@ -143,15 +146,13 @@ async def consuming(broker: RunningBroker, group: str | None = None) -> AsyncIte
 
 
 async def count_ends(broker: RunningBroker) -> int:
-    """How many records stand on the topic."""
+    """Returns how many records are on the topic."""
     async with consuming(broker) as consumer:
-        partitions = [TopicPartition(TOPIC, number) for number in range(3)]
-        return sum((await consumer.end_offsets(partitions)).values())
+        return sum((await consumer.end_offsets(consumer.assignment())).values())
 
 
 async def test_every_record_of_an_idempotent_producer_is_read_back(broker: RunningBroker) -> None:
-    """A thousand records at once are acked, and stand once each on the partition of their key."""
-    sent = {b"key-%d" % number: b"x" * 2000 + b"%d" % number for number in range(1000)}
+    sent = {b"key-%d" % number: b"x" * 2000 + b"%d" % number for number in range(300)}
     async with producing(broker) as producer:
         acks = await asyncio.gather(*[await producer.send(TOPIC, value, key) for key, value in sent.items()])
     assert {ack.partition for ack in acks} == {0, 1, 2}
@@ -162,11 +163,11 @@ async def test_every_record_of_an_idempotent_producer_is_read_back(broker: Runni
 
 
 async def test_a_group_goes_on_where_it_committed(broker: RunningBroker) -> None:
-    """The second member of a group reads only what the first had not committed."""
+    """The next consumer of a group reads only what the first had not committed."""
     async with producing(broker) as producer:
         for number in range(3):
             await producer.send_and_wait(TOPIC, b"first", partition=number)
-        async with consuming(broker, "graders") as consumer:
+        async with consuming(broker, "graders", joins=True) as consumer:
             assert {(await consumer.getone()).value for _ in range(3)} == {b"first"}
             await consumer.commit()
         await producer.send_and_wait(TOPIC, b"second", partition=1)
@@ -175,7 +176,6 @@ async def test_a_group_goes_on_where_it_committed(broker: RunningBroker) -> None
 
 
 async def test_an_admin_client_lists_and_describes_the_topics(broker: RunningBroker) -> None:
-    """Created topics appear with their partitions, and listing creates none."""
     await broker.control.create_topics([TopicSpec("essays", 3), TopicSpec("audit", 1)])
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     await admin.start()
@@ -193,7 +193,6 @@ async def test_an_admin_client_lists_and_describes_the_topics(broker: RunningBro
 
 
 def exchange_by_librdkafka(bootstrap_servers: str) -> bytes | None:
-    """Produce one record and read it back, with confluent-kafka."""
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True})
     producer.produce(TOPIC, b"foreign", partition=2)
     assert producer.flush(HANG_SECONDS) == 0
@@ -208,12 +207,11 @@ def exchange_by_librdkafka(bootstrap_servers: str) -> bytes | None:
 
 
 async def test_a_foreign_client_produces_and_consumes(broker: RunningBroker) -> None:
-    """librdkafka's own client works through the relay as well."""
     assert await asyncio.to_thread(exchange_by_librdkafka, broker.bootstrap_servers) == b"foreign"
 
 
 async def test_topics_are_created_together_or_not_at_all(broker: RunningBroker) -> None:
-    """One existing, repeated or illegal name refuses the whole request with a sentence."""
+    """One existing or repeated name refuses the whole request."""
     fresh = TopicSpec("fresh", 1)
     with pytest.raises(ControlError, match=f"'{TOPIC}' already exists, with 3 partitions"):
         await broker.control.create_topics([fresh, TopicSpec(TOPIC, 5)])
@@ -232,7 +230,7 @@ async def test_a_send_pending_while_the_broker_is_down_is_acked_when_it_is_up(br
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", int(broker.port))
         pending = await producer.send(TOPIC, b"meanwhile", partition=0)
-        done, _ = await asyncio.wait([pending], timeout=0.5)
+        done, _ = await asyncio.wait([pending], timeout=0.1)
         assert not done
         assert await broker.control.topics() == (TopicSpec(TOPIC, 3),)
         assert (await broker.control.up()).state == "up"
@@ -241,13 +239,12 @@ async def test_a_send_pending_while_the_broker_is_down_is_acked_when_it_is_up(br
 
 
 async def test_a_slow_broker_acks_late_until_it_is_told_not_to(broker: RunningBroker) -> None:
-    """An ack takes at least the delay."""
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"x", partition=0)
-        assert (await broker.control.slow(2000)).delay_milliseconds == 2000
+        assert (await broker.control.slow(300)).delay_milliseconds == 300
         started = time.monotonic()
         await producer.send_and_wait(TOPIC, b"x", partition=0)
-        assert time.monotonic() - started >= 2.0
+        assert time.monotonic() - started >= 0.3
         assert (await broker.control.slow(0)).delay_milliseconds == 0
         await producer.send_and_wait(TOPIC, b"x", partition=0)
 
@@ -265,7 +262,7 @@ async def test_injected_errors_reach_the_producer(broker: RunningBroker) -> None
 
 
 async def test_injected_retriable_errors_only_delay_the_ack(broker: RunningBroker) -> None:
-    """Three refusals for want of a leader cost three retries of 50 ms, and no record."""
+    """Three retries of 50 ms each, and no record is lost."""
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"x", partition=0)
         await broker.control.error("not_leader_or_follower", count=3)
@@ -275,7 +272,7 @@ async def test_injected_retriable_errors_only_delay_the_ack(broker: RunningBroke
 
 
 async def read_all(broker: RunningBroker) -> list[bytes | None]:
-    """The values on the topic's first partition, up to its present end."""
+    """Returns the values on the topic's first partition."""
     async with consuming(broker) as consumer:
         partition = TopicPartition(TOPIC, 0)
         end = (await consumer.end_offsets([partition]))[partition]
@@ -283,7 +280,6 @@ async def read_all(broker: RunningBroker) -> list[bytes | None]:
 
 
 async def test_a_producer_that_was_cut_off_goes_on(broker: RunningBroker) -> None:
-    """A cut ends its connections, and its next record is acknowledged over another."""
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"before", partition=0)
         assert (await broker.control.cut()).state == "up"
@@ -291,8 +287,12 @@ async def test_a_producer_that_was_cut_off_goes_on(broker: RunningBroker) -> Non
     assert await read_all(broker) == [b"before", b"after"]
 
 
-async def test_a_record_whose_ack_was_lost_stands_twice(broker: RunningBroker) -> None:
-    """The broker took it, the producer never heard so and sent it again: the fault that copies a record."""
+@pytest.mark.long
+async def test_a_record_whose_ack_was_lost_is_on_the_topic_twice(broker: RunningBroker) -> None:
+    """The broker appends it, the producer hears nothing and sends it again.
+
+    Long, as nobody can see when the broker has appended it: it must do so within the second.
+    """
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"before", partition=0)
         assert 0 < (await broker.control.lose_answers(1.0)).loses_answers_seconds <= 1.0
@@ -303,7 +303,7 @@ async def test_a_record_whose_ack_was_lost_stands_twice(broker: RunningBroker) -
 
 
 async def test_a_topic_with_an_error_looks_gone_until_the_error_is_taken_back(broker: RunningBroker) -> None:
-    """Clients that ask for it anew are refused, nothing on it is lost, and the status says so."""
+    """New clients are refused, no record is lost, and the status names the error."""
     control = broker.control
     async with producing(broker) as producer:
         await producer.send_and_wait(TOPIC, b"before", partition=0)
@@ -319,7 +319,7 @@ async def test_a_topic_with_an_error_looks_gone_until_the_error_is_taken_back(br
 
 
 async def test_what_aiokafka_lists_leaves_out_a_topic_that_has_an_error(broker: RunningBroker) -> None:
-    """`fetch_all_metadata`, from which the service knows its topics, no longer has it."""
+    """`fetch_all_metadata` is what the service takes its topics from."""
     client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
     await client.bootstrap()
     try:
@@ -333,7 +333,7 @@ async def test_what_aiokafka_lists_leaves_out_a_topic_that_has_an_error(broker: 
 
 
 async def test_wrong_control_requests_are_answered_with_a_sentence(broker: RunningBroker) -> None:
-    """The connection survives nonsense, and the next request on it is carried out."""
+    """The connection stays usable."""
     reader, writer = await asyncio.open_unix_connection(str(broker.socket))
     try:
         for line in (
@@ -354,24 +354,16 @@ async def test_wrong_control_requests_are_answered_with_a_sentence(broker: Runni
     assert (status["state"], status["pid"]) == ("up", broker.process.pid)
 
 
-def read_mode(path: Path) -> int:
-    """The permission bits of a file."""
-    return path.stat().st_mode & 0o777
-
-
 def list_names(folder: Path) -> list[str]:
-    """The names in a folder."""
     return [path.name for path in folder.iterdir()]
 
 
 async def test_the_control_is_for_its_owner_alone(broker: RunningBroker, runtime_folder: Path) -> None:
-    """Folder and socket are closed to others, and the socket is named after the port."""
     assert broker.socket == runtime_folder / f"broker-{broker.port}.sock"
-    assert [read_mode(path) for path in (runtime_folder, broker.socket)] == [0o700, 0o600]
+    assert [path.stat().st_mode & 0o777 for path in (runtime_folder, broker.socket)] == [0o700, 0o600]
 
 
 async def test_the_embedded_broker_is_recognized_by_its_address(broker: RunningBroker) -> None:
-    """Its own address finds its control; another port, and its own after its end, find none."""
     for host in ("127.0.0.1", "localhost"):
         found = await find_control(f"{host}:{broker.port}")
         assert found is not None
@@ -386,7 +378,7 @@ async def test_the_embedded_broker_is_recognized_by_its_address(broker: RunningB
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_exit_code_0(broker: RunningBroker, number: signal.Signals) -> None:
-    """An orderly end leaves no socket file and says nothing, even with clients connected."""
+    """It leaves no socket file and logs nothing, even with clients connected."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(broker.port))
     try:
         broker.process.send_signal(number)
@@ -400,16 +392,19 @@ async def test_a_signal_ends_it_with_exit_code_0(broker: RunningBroker, number: 
 
 
 async def test_it_ends_when_its_parent_is_gone() -> None:
-    """The end of standard input is the end of the broker, without any signal."""
+    """With --exit-with-parent it watches standard input, and outlives it otherwise."""
     async with running_broker("--exit-with-parent") as broker:
         assert broker.process.stdin is not None
         broker.process.stdin.close()
         assert await broker.wait() == 0
         assert not broker.socket.exists()
+    async with running_broker() as broker:
+        assert broker.process.stdin is not None
+        broker.process.stdin.close()
+        assert (await broker.control.status()).state == "up"
 
 
 async def test_watching_a_parent_without_a_pipe_to_it_is_refused() -> None:
-    """Where no end can ever be seen the broker does not start, instead of outliving its parent."""
     process = await launch("--exit-with-parent", stdin=asyncio.subprocess.DEVNULL)
     async with asyncio.timeout(HANG_SECONDS):
         _, complaint = await process.communicate()
@@ -417,15 +412,8 @@ async def test_watching_a_parent_without_a_pipe_to_it_is_refused() -> None:
     assert b"--exit-with-parent needs standard input to be a pipe" in complaint
 
 
-async def test_without_being_asked_to_it_outlives_its_standard_input(broker: RunningBroker) -> None:
-    """A closed standard input alone ends nothing."""
-    assert broker.process.stdin is not None
-    broker.process.stdin.close()
-    assert (await broker.control.status()).state == "up"
-
-
 async def expect_failure(*arguments: str) -> tuple[int | None, str]:
-    """The exit code and the complaint of a broker that cannot start."""
+    """Returns the exit code and stderr of a broker that cannot start."""
     process = await launch(*arguments)
     async with asyncio.timeout(HANG_SECONDS):
         output, complaint = await process.communicate()
@@ -434,7 +422,6 @@ async def expect_failure(*arguments: str) -> tuple[int | None, str]:
 
 
 async def test_a_port_in_use_is_one_sentence_and_exit_code_1() -> None:
-    """The complaint names the port, on one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, complaint = await expect_failure("--port", str(port))
@@ -447,14 +434,12 @@ async def test_a_port_in_use_is_one_sentence_and_exit_code_1() -> None:
     "arguments", [("--port", "70000"), ("--topic", "a b:1"), ("--topic", "a"), ("--surplus",)]
 )
 async def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
-    """What argparse can see is wrong usage."""
     code, complaint = await expect_failure(*arguments)
     assert code == 2
     assert "usage:" in complaint
 
 
 async def test_a_topic_named_twice_stops_the_start(runtime_folder: Path) -> None:
-    """The broker does not start with half of what it was asked for, and cleans up."""
     code, complaint = await expect_failure("--topic", "a:1", "--topic", "a:2")
     assert (code, complaint) == (1, "Topic 'a' is named more than once; name each topic once.\n")
     assert list_names(runtime_folder) == []
@@ -463,7 +448,6 @@ async def test_a_topic_named_twice_stops_the_start(runtime_folder: Path) -> None
 async def test_a_second_broker_on_the_same_port_is_refused_even_while_the_first_is_down(
     broker: RunningBroker,
 ) -> None:
-    """A broker that plays dead keeps its port and its control."""
     for state in (await broker.control.status(), await broker.control.down()):
         code, complaint = await expect_failure("--port", broker.port)
         assert (code, state.pid) == (1, broker.process.pid)
@@ -475,7 +459,6 @@ async def test_a_second_broker_on_the_same_port_is_refused_even_while_the_first_
 
 
 async def test_a_socket_left_behind_by_a_killed_broker_is_replaced() -> None:
-    """After kill -9 the next broker on that port starts as if nothing had been."""
     async with running_broker() as killed:
         killed.process.kill()
         await killed.wait()
@@ -487,7 +470,7 @@ async def test_a_socket_left_behind_by_a_killed_broker_is_replaced() -> None:
 
 
 async def test_a_crowd_of_clients_is_carried_at_once() -> None:
-    """A burst of clients needs more files than the shell's soft limit allows, and each is answered."""
+    """They need more files than the shell's soft limit allows, and each is answered."""
     crowd = 150
     # ApiVersions v0 (api key 18), correlation id 7, client id "c": any broker answers with that id.
     request = bytes.fromhex("0000000b 0012 0000 00000007 0001 63")

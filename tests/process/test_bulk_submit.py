@@ -8,44 +8,34 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
-from simulator.broker.control import BrokerControl, TopicSpec
 from tests.conftest import ROOT, Child, Launcher
 from tests.free_ports import find_free_ports
-from tests.waiting import HANG_SECONDS, open_client, until
-
-FEW_LINES = 1000
-PARTITIONS = 6
-
-
-@pytest.fixture
-async def topic(embedded_broker: Child) -> str:
-    """A topic of this test's own."""
-    name = f"results.{uuid4().hex}"
-    await BrokerControl(Path(embedded_broker.ready["control"])).create_topics([TopicSpec(name, PARTITIONS)])
-    return name
+from tests.process.conftest import (
+    configure_service,
+    find_openai,
+    order_provider,
+    read_records,
+    start_provider,
+    stopped,
+)
+from tests.waiting import HANG_SECONDS, until
 
 
 @pytest.fixture
-def settings(launcher: Launcher, embedded_broker: Child, tmp_path: Path) -> dict[str, str]:
-    """A service that asks a fake provider of 50 ms."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "50")
-    known = {
-        "PORT": "0",
-        "KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
-        "QUEUE_PATH": str(tmp_path / "queue.db"),
-        "OPENAI_API_KEY": "fake-key",
-        "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-    }
-    return {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in known.items()}
+def provider(launcher: Launcher) -> Child:
+    return start_provider(launcher)
+
+
+@pytest.fixture
+def settings(provider: Child, bootstrap_servers: str, tmp_path: Path) -> dict[str, str]:
+    return configure_service(bootstrap_servers, tmp_path, find_openai(provider))
 
 
 class Bulk:
-    """A file of numbered lines, its receipts, and the command that hands it in."""
+    """A file of numbered requests, its receipts, and the command that submits it."""
 
     def __init__(self, folder: Path, topic: str, lines: int) -> None:
         self.lines = lines
@@ -60,7 +50,6 @@ class Bulk:
                 file.write(json.dumps(body | {"metadata": {"number": number}}) + "\n")
 
     def start(self, url: str) -> None:
-        """Runs the command, the same each time."""
         (self._folder / "llmctl.toml").touch(mode=0o600)
         self._running = subprocess.Popen(
             [
@@ -75,24 +64,23 @@ class Bulk:
         )
 
     def kill(self) -> bool:
-        """SIGKILL; False where it had come to its end before."""
+        """Returns False if the command had ended before."""
         assert self._running is not None
         self._running.kill()
         self._running.communicate()
         return self._running.returncode == -9
 
     def finish(self) -> tuple[int, str]:
-        """Waits for its end; the exit code and what was said."""
+        """Waits for its end; returns the exit code and stderr."""
         assert self._running is not None
         _, err = self._running.communicate(timeout=HANG_SECONDS)
         return self._running.returncode, err.decode()
 
     def count(self) -> int:
-        """How many receipts there are."""
+        """Returns how many receipts there are."""
         return self._receipts.read_bytes().count(b"\n") if self._receipts.exists() else 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The receipts."""
         return [json.loads(line) for line in self._receipts.read_text().splitlines()]
 
 
@@ -110,42 +98,10 @@ def make_bulk(tmp_path: Path, topic: str) -> Iterator[Callable[[int], Bulk]]:
         bulk.kill()
 
 
-def read_everything(bootstrap_servers: str, topic: str) -> list[dict[str, Any]]:
-    """The data of all events that stand on a topic, read by a foreign client."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
-    try:
-        places = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
-        wanted = sum(consumer.get_watermark_offsets(place, timeout=HANG_SECONDS)[1] for place in places)
-        consumer.assign(places)
-        records: list[Any] = []
-        while len(records) < wanted:
-            polled = consumer.consume(wanted - len(records), timeout=HANG_SECONDS)
-            assert polled, f"only {len(records)} of {wanted} records could be read"
-            records.extend(polled)
-    finally:
-        consumer.close()
-    return [json.loads(record.value())["data"] for record in records]
-
-
-async def until_idle(url: str, lines: int) -> None:
-    """Until the service has nothing left to do: what is on the topic then is all that there ever will be."""
-    async with open_client(url) as client:
-
-        async def is_idle() -> bool:
-            now = (await client.get("/admin/v1/snapshot")).json()
-            return not (now["queue"]["depth"] or now["in_flight"] or now["outbox"]["depth"])
-
-        await until(is_idle, what="the service is idle")
-
-
-async def order(url: str, what: str) -> None:
-    """Holds or releases the provider."""
-    async with open_client(url) as client:
-        (await client.post(f"/admin/v1/providers/openai/{what}", json={})).raise_for_status()
-
-
-def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
+def check(bulk: Bulk, bootstrap_servers: str, topic: str) -> None:
     """Every line has one receipt and one callback, and they name the same request."""
+    records = read_records(bootstrap_servers, topic, bulk.lines)
+    callbacks = [json.loads(record.value())["data"] for record in records]
     numbers = list(range(1, bulk.lines + 1))
     assert sorted(each["request_metadata"]["number"] for each in callbacks) == numbers
     receipts = bulk.read()
@@ -158,26 +114,23 @@ def check(bulk: Bulk, callbacks: list[dict[str, Any]]) -> None:
 async def test_a_bulk_run_survives_kills(
     launcher: Launcher,
     settings: dict[str, str],
-    embedded_broker: Child,
+    bootstrap_servers: str,
     topic: str,
     make_bulk: Callable[[int], Bulk],
     lines: int,
     kills: int,
     record_figures: Callable[[str], None],
 ) -> None:
-    """SIGKILL before the first receipt and at moments all along the way; the same command goes on."""
-    few = lines < FEW_LINES
-    limit = {"LLM_PROVIDER_SERVICE_QUEUE_MAX_SIZE": str(lines // 2)} if few else {}
-    service = launcher.start("service", env={**settings, **limit})
-    url = service.ready["url"]
+    """SIGKILL before the first receipt and at moments all along the run; the same command resumes it."""
+    limit = {"LLM_PROVIDER_SERVICE_QUEUE_MAX_SIZE": str(lines - 1)}
+    url = launcher.start("service", env={**settings, **limit}).ready["url"]
     bulk = make_bulk(lines)
-    if few:  # the queue is full before the run is over: it waits until it is killed
-        await order(url, "hold")
+    await order_provider(url, "hold")  # the queue is full before the run ends: it waits until it is killed
     began = time.monotonic()
     stood = []
     for kill in range(kills):
         bulk.start(url)
-        # The first as soon as the batch is remembered, the others after a share of the lines that differs.
+        # The first as soon as the batch file exists, the others after different numbers of receipts.
         least = kill * lines // kills - 7 * kill
         await until(
             lambda least=least: bulk.batch_file.exists() and bulk.count() >= least,
@@ -185,46 +138,43 @@ async def test_a_bulk_run_survives_kills(
         )
         assert bulk.kill(), "the run had ended before it was killed"
         stood.append(bulk.count())
-    if few:
-        await order(url, "release")
+    await order_provider(url, "release")
     bulk.start(url)
     code, said = bulk.finish()
     assert code == 0, said
     assert f"{stood[-1]} of {lines} requests stand in" in said
     seconds = time.monotonic() - began
-    await until_idle(url, lines)
-    callbacks = read_everything(embedded_broker.ready["bootstrap_servers"], topic)
-    record_figures(
-        f"{lines} lines, killed {kills} times at {stood} receipts: {len(bulk.read())} receipts, "
-        f"{len(callbacks)} callbacks, {len(callbacks) - len({each['request_id'] for each in callbacks})} "
-        f"twice, {seconds:.1f} s"
-    )
-    check(bulk, callbacks)
+    record_figures(f"{lines} lines, killed {kills} times at {stood} receipts, {seconds:.1f} s")
+    check(bulk, bootstrap_servers, topic)
     assert stood == sorted(stood)
     assert stood[-1] < lines
 
 
 async def test_a_bulk_run_waits_for_a_service_that_is_deployed(
     launcher: Launcher,
+    provider: Child,
     settings: dict[str, str],
-    embedded_broker: Child,
+    bootstrap_servers: str,
     topic: str,
     make_bulk: Callable[[int], Bulk],
 ) -> None:
-    """The service is stopped under it, and then killed, and started anew each time: the run goes on."""
+    """The service is stopped and started again, then killed and started again: the run goes on."""
     (port,) = find_free_ports(1)
-    again = {**settings, "LLM_PROVIDER_SERVICE_PORT": str(port)}
-    service = launcher.start("service", env=again)
+    # With its provider suspended, the service has room for less than the run: it cannot end.
+    limits = {"PORT": str(port), "QUEUE_MAX_SIZE": "100"}
+    settings |= {f"LLM_PROVIDER_SERVICE_{name}": value for name, value in limits.items()}
+    service = launcher.start("service", env=settings)
     url = service.ready["url"]
-    bulk = make_bulk(300)
-    bulk.start(url)
-    await until(lambda: bulk.count() >= 60, what="60 receipts")
-    assert service.stop() == 0
-    service = launcher.start("service", env=again)
-    await until(lambda: bulk.count() >= 160, what="160 receipts")
-    service.kill()
-    launcher.start("service", env=again)
+    await order_provider(url, "hold")
+    bulk = make_bulk(200)
+    with stopped(provider):
+        bulk.start(url)
+        await until(lambda: bulk.count() >= 40, what="40 receipts")
+        assert service.stop() == 0
+        service = launcher.start("service", env=settings)
+        await until(lambda: bulk.count() >= 80, what="80 receipts")
+        service.kill()
+        launcher.start("service", env=settings)
     code, said = bulk.finish()
     assert (code, said) == (0, "")
-    await until_idle(url, bulk.lines)
-    check(bulk, read_everything(embedded_broker.ready["bootstrap_servers"], topic))
+    check(bulk, bootstrap_servers, topic)

@@ -8,23 +8,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from simulator.broker.control import BrokerControl, TopicSpec
-from tests.conftest import ROOT, Child, Launcher
+from tests.conftest import ROOT, Launcher
+from tests.process.conftest import PATH, configure_service
 from tests.process.load import SharedLedger, TopicWatch
 from tests.waiting import HANG_SECONDS, open_client, until
 
-PATH = "/api/v1/comparison"
 ESSAY, PROMPT, SYSTEM, ANSWER = (f"CANARY-{kind}-4711" for kind in ("essay", "prompt", "system", "answer"))
 KEY, TOKEN, ADMIN = "sk-CANARY-key-4711", "CANARY-token-4711", "CANARY-admin-4711"
 CANARIES = (ESSAY, PROMPT, SYSTEM, ANSWER, KEY, TOKEN, ADMIN)
 
 
 class Judge(BaseHTTPRequestHandler):
-    """Answers well, badly, or not at all, by turns; each time with a canary in its words."""
+    """Answers well and badly in turn, each time with a canary in its words."""
 
     protocol_version = "HTTP/1.1"
     calls = 0
@@ -49,12 +47,12 @@ class Judge(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        pass
 
 
 @pytest.fixture
 def judge() -> Any:
-    """The provider's address."""
+    """Returns the provider's base URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -65,25 +63,19 @@ def judge() -> Any:
 
 
 async def test_no_marked_text_stands_where_it_must_not(
-    launcher: Launcher, embedded_broker: Child, judge: str, tmp_path: Path
+    launcher: Launcher, bootstrap_servers: str, topic: str, judge: str, tmp_path: Path
 ) -> None:
-    """Logs, metrics, figures, refusals, the process list and what the command line shows: no hit."""
-    topic = f"results.{uuid4().hex}"
-    await BrokerControl(Path(embedded_broker.ready["control"])).create_topics([TopicSpec(topic, 1)])
+    """Logs, metrics, snapshots, refusals, the process list and the output of the command line: no hit."""
     settings = {
-        "PORT": "0",
-        "KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
-        "QUEUE_PATH": str(tmp_path / "queue.db"),
         "OPENAI_API_KEY": KEY,
-        "OPENAI_BASE_URL": judge,
         "API_TOKENS": f"team:{TOKEN}",
         "ADMIN_TOKEN": ADMIN,
         "MAX_ATTEMPTS": "2",
     }
-    environment = {f"LLM_PROVIDER_SERVICE_{key}": value for key, value in settings.items()}
+    environment = configure_service(bootstrap_servers, tmp_path, judge, **settings)
     # Nobody listens there: had the service taken its proxy from the environment, no call would get through.
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"), "http://127.0.0.1:9")
-    service = await asyncio.to_thread(launcher.start, "service", env={**environment, **proxies})
+    service = launcher.start("service", env={**environment, **proxies})
     url, ledger = service.ready["url"], SharedLedger()
     seen: dict[str, str] = {}
     async with open_client(url) as client:
@@ -96,7 +88,7 @@ async def test_no_marked_text_stands_where_it_must_not(
             "callback_topic": topic,
             "llm_config_overrides": {"system_prompt_override": SYSTEM},
         }
-        with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
+        with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
             for _ in range(15):
                 assert (await client.post(PATH, json=body, headers=caller)).status_code == 202
             await until(lambda: watch.records == 15, what="callbacks")
@@ -150,5 +142,4 @@ async def test_no_marked_text_stands_where_it_must_not(
 
 
 def read_command(pid: int) -> str:
-    """How a process was called, as everybody on the machine can see it."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
+    return Path(f"/proc/{pid}/cmdline").read_text()

@@ -14,7 +14,7 @@ from tests.process.doomed_service import POINTS
 async def test_kills_lose_nothing_change_nothing_and_repeat_nothing(
     cycles: int, tmp_path: Path, record_figures: Callable[[str], None]
 ) -> None:
-    """SIGKILL over all named points under load: each accepted request has one answer, once on the wire."""
+    """SIGKILL at all named points under load: each accepted request has one callback, once on its topic."""
     plan = Plan(
         cycles=cycles,
         seed=random.randrange(1_000_000),
@@ -23,8 +23,8 @@ async def test_kills_lose_nothing_change_nothing_and_repeat_nothing(
 
     verdict = await run_crashes(plan, tmp_path)
 
-    record_figures(verdict.describe_at_length())
-    assert verdict.sound, verdict.describe_at_length()
+    record_figures(verdict.describe())
+    assert verdict.sound, verdict.describe()
     assert verdict.cycles >= cycles
     assert verdict.accepted > cycles
     assert verdict.ended.keys() == {*POINTS, ANY_INSTANT, SIGTERM_ANY_INSTANT}, (

@@ -1,4 +1,4 @@
-"""The fake provider as a process: same seed, same answers; it stops when told and when its parent is gone."""
+"""The fake provider as a process: its verdicts, its refusals, and how it starts and ends."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
-    """Starts providers on free ports and gives their process and base URL; ends them all afterwards."""
+    """Starts providers on free ports; returns the process and the base URL."""
     processes: list[subprocess.Popen[str]] = []
 
     def start_one(*arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -66,7 +66,7 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def provider(start: Start) -> str:
-    """The base URL of one provider that several tests share."""
+    """Returns the base URL of a provider that several tests share."""
     return start("--seed", "7", "--latency-p50-ms", "0")[1]
 
 
@@ -83,7 +83,7 @@ def ask(pair: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 async def collect(base_url: str, requests: list[dict[str, Any]], concurrency: int) -> list[dict[str, Any]]:
-    """The answers in the order of the requests, without the time at which they were given."""
+    """Returns the bodies of the answers, in the order of the requests."""
     gate = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(
@@ -94,36 +94,19 @@ async def collect(base_url: str, requests: list[dict[str, Any]], concurrency: in
             async with gate:
                 answer = await client.post(f"{base_url}/chat/completions", json=request)
             answer.raise_for_status()
-            body = answer.json()
-            del body["created"]
-            return {
-                "body": body,
-                "request_id": answer.headers["x-request-id"],
-                "processing_ms": answer.headers["openai-processing-ms"],
-            }
+            return dict(answer.json())
 
         return list(await asyncio.gather(*(send(request) for request in requests)))
 
 
-async def test_the_same_seed_answers_alike_in_two_processes_at_any_concurrency(start: Start) -> None:
-    """One process asked call by call, another fifty at a time and in reverse: no difference."""
-    requests = [ask(pair, user=f"copy-{copy}") for pair in PAIRS for copy in range(2)]
-    one = await collect(start("--seed", "3", "--latency-p50-ms", "5")[1], requests, concurrency=1)
-    many = await collect(start("--seed", "3", "--latency-p50-ms", "5")[1], requests[::-1], concurrency=50)
-    other = await collect(start("--seed", "4", "--latency-p50-ms", "5")[1], requests, concurrency=50)
-    assert one == many[::-1]
-    assert len({answer["processing_ms"] for answer in one}) > 3
-    assert one != other
-
-
 async def test_the_better_essay_wins_more_often(provider: str) -> None:
-    """Over the shipped pairs the share of right verdicts is near what their ranks promise."""
+    """The share of right verdicts on the shipped pairs is near what their ranks promise."""
     ranks = {essay.id: essay.rank for essay in load_essays()}
-    requests = [ask(pair, user=f"copy-{copy}") for copy in range(5) for pair in PAIRS]
+    requests = [ask(pair, user=f"copy-{copy}") for copy in range(3) for pair in PAIRS]
     answers = await collect(provider, requests, concurrency=20)
     right = {True: 0, False: 0}
-    for request, answer in zip(PAIRS * 5, answers, strict=True):
-        winner = json.loads(answer["body"]["choices"][0]["message"]["content"])["winner"]
+    for request, answer in zip(PAIRS * 3, answers, strict=True):
+        winner = json.loads(answer["choices"][0]["message"]["content"])["winner"]
         names = request["metadata"]
         better = min(("essay_a", "essay_b"), key=lambda side: ranks[names[f"{side}_id"]])
         right[winner == better] += 1
@@ -131,7 +114,7 @@ async def test_the_better_essay_wins_more_often(provider: str) -> None:
 
 
 def test_refusals_have_openais_shape(provider: str) -> None:
-    """401 without a key, 400 for what is no JSON, 404, 405, and 413 for a body over 4 MiB."""
+    """401 without a key, 400 for invalid JSON, 404, 405, and 413 for a body over 4 MiB."""
     key = {"authorization": "Bearer key"}
     with httpx.Client(base_url=provider, timeout=HANG_SECONDS) as client:
         answers = {
@@ -154,7 +137,6 @@ def test_refusals_have_openais_shape(provider: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
-    """Exit code 0, nothing on stderr, and the ready line was all it said."""
     process, _ = start()
     process.send_signal(number)
     out, err = process.communicate(timeout=HANG_SECONDS)
@@ -162,7 +144,7 @@ def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
 
 
 async def test_calls_under_way_are_answered_when_it_stops(start: Start) -> None:
-    """A signal cuts the simulated latency short; no call is broken off and none is waited out."""
+    """SIGTERM cuts the simulated latency short; no call is broken off."""
     process, base_url = start("--latency-p50-ms", "60000")
     requests = [ask(pair) for pair in PAIRS[:10]]
     answering = asyncio.create_task(collect(base_url, requests, concurrency=10))
@@ -178,15 +160,11 @@ async def test_calls_under_way_are_answered_when_it_stops(start: Start) -> None:
 
 
 def test_it_ends_with_its_parent(start: Start) -> None:
-    """The end of standard input is the end of the parent."""
+    """With --exit-with-parent it watches standard input, and outlives it otherwise."""
     process, _ = start("--exit-with-parent")
     assert process.poll() is None
     assert process.communicate(timeout=HANG_SECONDS) == ("", "")
     assert process.returncode == 0
-
-
-def test_without_the_option_the_end_of_input_changes_nothing(start: Start) -> None:
-    """Run from a shell's background it goes on."""
     process, base_url = start()
     assert process.stdin is not None
     process.stdin.close()
@@ -196,7 +174,6 @@ def test_without_the_option_the_end_of_input_changes_nothing(start: Start) -> No
 
 
 def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
-    """It names the address and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = run("--port", str(port))
@@ -219,7 +196,6 @@ def test_a_taken_port_is_one_sentence_and_exit_1() -> None:
     ],
 )
 def test_wrong_usage_is_exit_2(arguments: tuple[str, ...], complaint: str) -> None:
-    """What was wrong is named together with what would be right."""
     process = run(*arguments)
     out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 2

@@ -5,23 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.crashes import SIGTERM_ANY_INSTANT, Plan, run_crashes
+from tests.process.crashes import CHARGES, SIGTERM_ANY_INSTANT, Plan, run_crashes
 from tests.process.faults import FAULTS
 
 SEED = 4
-CHARGES = ("lost", "changed", "repeated", "ghosts", "wrong", "asked_again")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, where the service is ended with it and how often, and what the harness must find."""
+    """A fault, the point and number of kills, and what the harness must find."""
 
     fault: str
     point: str
     cycles: int
     charges: set[str]
     possible: set[str] = field(default_factory=set)
-    """What may follow from it, depending on a race."""
+    """What it may find too, depending on a race."""
     slow_milliseconds: int = 0
 
 
@@ -52,7 +51,7 @@ async def test_harness_finds_what_a_fault_breaks(case: Case, tmp_path: Path) -> 
     verdict = await run_crashes(plan, tmp_path)
 
     found = {charge for charge in CHARGES if getattr(verdict, charge)}
-    assert case.charges <= found <= case.charges | case.possible, verdict.describe_at_length()
+    assert case.charges <= found <= case.charges | case.possible, verdict.describe()
     assert not verdict.sound
 
 

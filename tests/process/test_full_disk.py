@@ -1,10 +1,8 @@
 """A disk that fills up under the queue: refused early, nothing lost, and well again when there is room."""
 
-import asyncio
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -12,10 +10,10 @@ import pytest
 
 from simulator.load.ledger import Accepted
 from tests.conftest import Child, Launcher
+from tests.process.conftest import PATH, configure_service, find_openai, order_provider, start_provider
 from tests.process.load import SharedLedger, TopicWatch
 from tests.waiting import open_client, until
 
-PATH = "/api/v1/comparison"
 DISK_BYTES = 24 * 1024 * 1024
 RESERVE_BYTES = 8 * 1024 * 1024
 ESSAY = "A long essay, with many words. " * 3000
@@ -37,24 +35,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def start_service(launcher: Launcher, embedded_broker: Child, place: Path, reserve_bytes: int) -> Child:
-    """A service whose queue is on the small disk."""
-    provider = launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "100")
-    settings = {
-        "PORT": "0",
-        "KAFKA_BOOTSTRAP_SERVERS": embedded_broker.ready["bootstrap_servers"],
-        "QUEUE_PATH": str(place / "queue.db"),
-        "QUEUE_DISK_RESERVE_BYTES": str(reserve_bytes),
-        "OPENAI_API_KEY": "fake-key",
-        "OPENAI_BASE_URL": provider.ready["base_urls"]["openai"],
-    }
-    return launcher.start(
-        "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()}
-    )
+StartService = Callable[[int], Child]
+
+
+@pytest.fixture
+def start_service(launcher: Launcher, bootstrap_servers: str, small_disk: Path) -> StartService:
+    """Starts a service whose queue is on the small disk."""
+    provider = start_provider(launcher)
+
+    def start(reserve_bytes: int) -> Child:
+        settings = configure_service(
+            bootstrap_servers,
+            small_disk,
+            find_openai(provider),
+            QUEUE_DISK_RESERVE_BYTES=str(reserve_bytes),
+        )
+        return launcher.start("service", env=settings)
+
+    return start
 
 
 class Submitter:
-    """Hands in large requests and keeps the ledger."""
+    """Submits large requests and keeps the ledger."""
 
     def __init__(self, url: str, topic: str, ledger: SharedLedger) -> None:
         self._client = open_client(url)
@@ -63,7 +65,7 @@ class Submitter:
         self.accepted = 0
 
     async def submit(self) -> httpx.Response:
-        """One request of about 90 KB."""
+        """Submits one request of about 90 KB."""
         correlation_id = uuid4()
         answer = await self._client.post(
             PATH,
@@ -81,49 +83,41 @@ class Submitter:
         return answer
 
     async def fill(self, most: int) -> httpx.Response:
-        """Hands in until one is refused; that answer."""
+        """Submits until a request is refused; returns that response."""
         for _ in range(most):
             answer = await self.submit()
             if answer.status_code != 202:
                 return answer
         pytest.fail(f"{most} requests were accepted")
 
-    async def hold(self) -> None:
-        """Nothing is worked on, so that what is handed in stays where it is."""
-        (await self._client.post("/admin/v1/providers/openai/hold", json={})).raise_for_status()
+    async def until_ready_is(self, status: int) -> None:
+        async def is_so() -> bool:
+            return (await self._client.get("/readyz")).status_code == status
 
-    async def release(self) -> None:
-        """Everything is worked on again."""
-        (await self._client.post("/admin/v1/providers/openai/release", json={})).raise_for_status()
-
-    async def ready(self) -> int:
-        """What readiness says."""
-        return (await self._client.get("/readyz")).status_code
+        await until(is_so, what=f"readiness {status}")
 
     async def close(self) -> None:
-        """Ends."""
         await self._client.aclose()
 
 
 async def test_a_disk_that_is_nearly_full_refuses_early_and_finishes_what_it_has(
-    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str
+    start_service: StartService, bootstrap_servers: str, topic: str
 ) -> None:
     """503 while there is still room to finish what was accepted; when that is done, all is well again."""
-    service = await asyncio.to_thread(start_service, launcher, embedded_broker, small_disk, RESERVE_BYTES)
+    url = start_service(RESERVE_BYTES).ready["url"]
     ledger = SharedLedger()
-    with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
-        submitter = Submitter(service.ready["url"], topic, ledger)
-
-        await submitter.hold()
+    with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
+        submitter = Submitter(url, topic, ledger)
+        await order_provider(url, "hold")
         refused = await submitter.fill(400)
 
         assert refused.status_code == 503
         assert refused.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
         assert "retry-after" in refused.headers
-        await until(_is(submitter.ready, 503), what="not ready")
-        await submitter.release()
+        await submitter.until_ready_is(503)
+        await order_provider(url, "release")
         await watch.until_called_back()
-        await until(_is(submitter.ready, 200), what="ready again")
+        await submitter.until_ready_is(200)
         assert (await submitter.submit()).status_code == 202
         await watch.until_called_back()
         await submitter.close()
@@ -133,14 +127,14 @@ async def test_a_disk_that_is_nearly_full_refuses_early_and_finishes_what_it_has
 
 
 async def test_a_disk_that_is_full_loses_nothing(
-    small_disk: Path, launcher: Launcher, embedded_broker: Child, topic: str
+    small_disk: Path, start_service: StartService, bootstrap_servers: str, topic: str
 ) -> None:
     """Somebody else fills the disk to the last byte: 503 at the door; with room again all is finished."""
-    service = await asyncio.to_thread(start_service, launcher, embedded_broker, small_disk, 0)
+    url = start_service(0).ready["url"]
     ledger = SharedLedger()
-    with TopicWatch(embedded_broker.ready["bootstrap_servers"], [topic], ledger) as watch:
-        submitter = Submitter(service.ready["url"], topic, ledger)
-        await submitter.hold()
+    with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
+        submitter = Submitter(url, topic, ledger)
+        await order_provider(url, "hold")
         for _ in range(30):
             assert (await submitter.submit()).status_code == 202
         ballast = small_disk / "ballast"
@@ -155,7 +149,7 @@ async def test_a_disk_that_is_full_loses_nothing(
         refused = await submitter.fill(400)
         assert refused.status_code == 503
         ballast.unlink()
-        await submitter.release()
+        await order_provider(url, "release")
 
         async def is_accepted() -> bool:
             return (await submitter.submit()).status_code == 202
@@ -165,10 +159,3 @@ async def test_a_disk_that_is_full_loses_nothing(
         await submitter.close()
     report = ledger.report()
     assert (report.ok, report.missing, report.duplicate, report.orphan) == (report.accepted, 0, 0, 0)
-
-
-def _is(ask: Any, expected: int) -> Any:
-    async def look() -> bool:
-        return bool(await ask() == expected)
-
-    return look

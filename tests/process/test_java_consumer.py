@@ -15,11 +15,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from service.contracts.codec import open_envelope
 from tests.conftest import ROOT, Launcher
+from tests.process.conftest import PATH, configure_service, read_records
 from tests.waiting import HANG_SECONDS
 
 EXAMPLE = ROOT / "examples" / "java-consumer"
@@ -29,7 +30,7 @@ METADATA = {"pair": 17, "språk": "sv 🙂", "weights": [0.25, None, True], "dee
 
 @pytest.fixture(scope="module")
 def reader(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command line of the example, built anew; what is missing is a skip at home and an error in CI."""
+    """Builds the example and returns its command line; a missing tool skips locally and fails in CI."""
     for program in ("javac", "mvn"):
         if shutil.which(program) is None:
             missing = f"The example consumer needs a JDK, 17 or newer, and Maven: there is no `{program}`."
@@ -71,48 +72,25 @@ def build(folder: Path, *words: str) -> None:
 
 @pytest.fixture
 def service(launcher: Launcher, apache_kafka: str, tmp_path: Path) -> str:
-    """The address of a service of this test's own, whose judge is the mock provider."""
-    settings = {
-        "PORT": "0",
-        "ALLOW_MOCK_PROVIDER": "true",
-        "DEFAULT_LLM_PROVIDER": "mock",
-        "KAFKA_BOOTSTRAP_SERVERS": apache_kafka,
-        "QUEUE_PATH": str(tmp_path / "queue.db"),
-    }
-    child = launcher.start(
-        "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in settings.items()}
-    )
-    return str(child.ready["url"])
+    """Returns the URL of a service whose provider is the mock provider."""
+    mock = {"ALLOW_MOCK_PROVIDER": "true", "DEFAULT_LLM_PROVIDER": "mock"}
+    settings = configure_service(apache_kafka, tmp_path, "http://127.0.0.1:1/v1", **mock)
+    return str(launcher.start("service", env=settings).ready["url"])
 
 
 def submit(client: httpx.Client, topic: str, **more: Any) -> str:
-    """Hands in a comparison; its id."""
+    """Submits a comparison and returns its id."""
     headers = more.pop("headers", {})
     body = {"user_prompt": "Which?", "essay_a": "One.", "essay_b": "Two.", "callback_topic": topic, **more}
-    answer = client.post("/api/v1/comparison", json=body, headers=headers)
+    answer = client.post(PATH, json=body, headers=headers)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["queue_id"])
-
-
-def read_records(bootstrap_servers: str, topic: str, count: int) -> list[Any]:
-    """The first records of a topic of one partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "none"})
-    try:
-        consumer.assign([TopicPartition(topic, 0, 0)])
-        records: list[Any] = []
-        while len(records) < count:
-            polled = consumer.consume(count - len(records), timeout=HANG_SECONDS)
-            assert polled, f"{topic} has {len(records)} of {count} records"
-            records.extend(polled)
-        return records
-    finally:
-        consumer.close()
 
 
 def test_classes_made_from_the_schema_read_every_callback_and_lose_nothing(
     reader: list[str], service: str, apache_kafka: str
 ) -> None:
-    """Successes and an error come out as they stand on the topic, once each, simulated traffic left out."""
+    """It prints successes and an error as they are on the topic, once each, without simulated traffic."""
     servers, topic = apache_kafka, f"results.{uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(topic, 1)])[topic].result(HANG_SECONDS)
@@ -147,12 +125,11 @@ def test_classes_made_from_the_schema_read_every_callback_and_lose_nothing(
 
 
 def value(record: Any) -> bytes:
-    """What a record holds."""
     return bytes(record.value())
 
 
 def duplicate(bootstrap_servers: str, topic: str, record: Any) -> None:
-    """Writes a record once more, as a crash may."""
+    """Writes a record again, as a crash may."""
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     producer.produce(topic, record.value(), record.key(), headers=record.headers())
     assert producer.flush(HANG_SECONDS) == 0

@@ -29,13 +29,12 @@ PAIR = '{"user_prompt": "Which is better?", "essay_a": "One.", "essay_b": "Two."
 
 @dataclass(frozen=True)
 class Built:
-    """What a build leaves behind."""
+    """The files of a build."""
 
     wheel: Path
     sdist: Path
 
     def read_wheel(self) -> dict[str, bytes]:
-        """Every file of the wheel."""
         with zipfile.ZipFile(self.wheel) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
 
@@ -53,7 +52,7 @@ def build(source: Path, folder: Path, *targets: str) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Wheel and sdist of this tree."""
+    """Builds wheel and sdist of this tree."""
     folder = tmp_path_factory.mktemp("dist")
     build(ROOT, folder)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -62,20 +61,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment that holds the wheel and what it asks for, and an empty folder to stand in."""
+    """An environment with the wheel and its dependencies, and an empty working folder."""
 
     bin: Path
     folder: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its programs find: no variable of ours, and no other Python."""
+        """The variables of its programs: none of ours, and no other Python."""
         return {"HOME": str(self.folder), "PATH": f"{self.bin}:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
     def run(
         self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a program of the environment to its end."""
+        """Runs a program of the environment until it ends."""
         return subprocess.run(
             [str(self.bin / words[0]), *words[1:]],
             input=stdin,
@@ -90,7 +89,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel alone says what is installed with it; the lock says which versions, by hash."""
+    """Installs the wheel with its dependencies, in the locked versions."""
     place = tmp_path_factory.mktemp("installed")
     uv, environment = str(Path(sys.executable).with_name("uv")), place / "environment"
     for words in (
@@ -105,15 +104,10 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
             str(built.wheel),
         ),
     ):
-        done = subprocess.run(
-            [uv, "--quiet", *words],
-            capture_output=True,
-            text=True,
-            timeout=HANG_SECONDS,
-            check=False,
-        )
+        command = [uv, "--quiet", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
         if done.returncode:
-            # Without a network nothing can be installed: at home that is a skip, in CI an error.
+            # Without a network nothing can be installed: a skip locally, an error in CI.
             offline = "error sending request" in done.stderr or "Could not connect" in done.stderr
             (pytest.skip if offline and not os.environ.get("CI") else pytest.fail)(done.stderr)
     folder = place / "empty"
@@ -122,7 +116,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
 
 
 def list_sources() -> set[str]:
-    """Every file of our packages, as git would keep it."""
+    """Returns every file of our packages, as git keeps it."""
     return {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
@@ -132,7 +126,7 @@ def list_sources() -> set[str]:
 
 
 def list_data() -> set[str]:
-    """Every file of fixtures/ that the program reads."""
+    """Returns every file of fixtures/ that the program reads."""
     return {
         path.relative_to(ROOT).as_posix()
         for name in DATA
@@ -142,14 +136,14 @@ def list_data() -> set[str]:
 
 
 def test_the_wheel_holds_our_packages_their_data_and_nothing_else(built: Built) -> None:
-    """No tests, no scraps; and a marker in each package that says that it is typed."""
+    """It has no tests, and each package has a py.typed file."""
     names = {name for name in built.read_wheel() if ".dist-info/" not in name}
     assert names == list_sources() | {f"simulator/{name}" for name in list_data()}
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
 
 
 def test_the_metadata_says_what_a_registry_shows(built: Built) -> None:
-    """One description, the license with its text, the Python it needs, a readme in Markdown, one program."""
+    """Description, license with its text, Python version, readme in Markdown, and one program."""
     files = built.read_wheel()
     (info,) = {name.partition("/")[0] for name in files if ".dist-info/" in name}
     metadata = Parser().parsestr(files[f"{info}/METADATA"].decode())
@@ -161,16 +155,14 @@ def test_the_metadata_says_what_a_registry_shows(built: Built) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.get_payload() == (ROOT / "README.md").read_text()
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert files[f"{info}/entry_points.txt"].decode().split() == [
-        "[console_scripts]",
-        "llmctl",
-        "=",
-        "llmctl.__main__:main",
-    ]
+    assert (
+        files[f"{info}/entry_points.txt"].split()
+        == b"[console_scripts] llmctl = llmctl.__main__:main".split()
+    )
 
 
 def test_the_sdist_makes_the_same_wheel_again(built: Built, tmp_path: Path) -> None:
-    """It holds all that is needed, nothing of tests, and nothing depends on when or where it was built."""
+    """It has no tests, and the wheel depends neither on when nor on where it is built."""
     subprocess.run(["tar", "-xzf", str(built.sdist), "-C", str(tmp_path)], check=True, timeout=HANG_SECONDS)
     (source,) = tmp_path.iterdir()
     inside = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
@@ -182,7 +174,6 @@ def test_the_sdist_makes_the_same_wheel_again(built: Built, tmp_path: Path) -> N
 
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "version": ("llmctl", "--version"),
     "version by module": ("python", "-m", "llmctl", "--version"),
     "help": ("llmctl", "--help"),
     "help of the service": ("python", "-m", "service", "--help"),
@@ -196,21 +187,20 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=list(COMMANDS))
 def test_runs_in_an_empty_environment(installed: Installed, words: tuple[str, ...]) -> None:
-    """Nothing that it needs is missing, and nothing is read from where it was built."""
+    """No dependency is missing, and nothing is read from the source tree."""
     ended = installed.run(*words, stdin=PAIR)
     assert ended.returncode == 0, ended.stderr
     assert str(ROOT) not in ended.stdout + ended.stderr
 
 
 def test_it_says_where_it_is_installed(installed: Installed) -> None:
-    """In the environment, not in the tree that it was built from."""
+    """In the environment, not in the source tree."""
     said = installed.run("llmctl", "--version").stdout
     assert str(installed.bin.parent) in said
     assert "editable" not in said
 
 
 def test_the_demo_proves_itself(installed: Installed) -> None:
-    """Broker, fake provider, service, 28 comparisons, the ledger."""
     ended = installed.run("llmctl", "demo", "--output", "json")
     assert ended.returncode == 0, ended.stderr
     ledger = json.loads(ended.stdout)["ledger"]
@@ -231,7 +221,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def standing(installed: Installed) -> Iterator[dict[str, str]]:
-    """Where `llmctl up` of the environment listens, and a topic of its own."""
+    """Returns the addresses of `llmctl up`, and a topic."""
     ports = ("--port", "0", "--kafka-port", "0", "--provider-port", "0")
     process = subprocess.Popen(
         [str(installed.bin / "llmctl"), "up", *ports, "--output", "json"],
@@ -244,41 +234,30 @@ def standing(installed: Installed) -> Iterator[dict[str, str]]:
     try:
         assert process.stdout is not None
         addresses = json.loads(process.stdout.readline())
-        yield {
-            "URL": addresses["url"],
-            "SERVERS": addresses["bootstrap_servers"],
-            "TOPIC": addresses["topics"][0],
-        }
+        servers, topic = addresses["bootstrap_servers"], addresses["topics"][0]
+        yield {"URL": addresses["url"], "SERVERS": servers, "TOPIC": topic}
     finally:
         process.terminate()
         process.communicate(timeout=HANG_SECONDS)
 
 
-def test_doctor_makes_the_round_trip(installed: Installed, standing: dict[str, str]) -> None:
-    """One real request, and its callback."""
-    places = ("--url", standing["URL"], "--bootstrap-servers", standing["SERVERS"])
-    ended = installed.run("llmctl", "doctor", standing["TOPIC"], "--round-trip", "--output", "json", *places)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+def test_doctor_submit_and_the_client_library_get_results(
+    installed: Installed, standing: dict[str, str]
+) -> None:
+    places = ("--url", standing["URL"], "--bootstrap-servers", standing["SERVERS"], "--output", "json")
+    doctor = installed.run("llmctl", "doctor", standing["TOPIC"], "--round-trip", *places)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    words = ("submit", "--file", "-", "--callback-topic", standing["TOPIC"], "--wait")
+    submit = installed.run("llmctl", *words, *places, stdin=PAIR)
+    assert submit.returncode == 0, submit.stderr
+    assert json.loads(submit.stdout)["result"]
+    client = installed.run("python", "-c", CLIENT, env=standing)
+    assert client.returncode == 0, client.stderr
+    assert client.stdout.strip() in {"essay_a", "essay_b"}
 
 
-def test_a_comparison_is_handed_in_and_called_back(installed: Installed, standing: dict[str, str]) -> None:
-    """By the command line."""
-    places = ("--url", standing["URL"], "--bootstrap-servers", standing["SERVERS"])
-    words = ("submit", "--file", "-", "--callback-topic", standing["TOPIC"], "--wait", "--output", "json")
-    ended = installed.run("llmctl", *words, *places, stdin=PAIR)
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["result"]
-
-
-def test_the_client_of_the_readme_gets_its_answer(installed: Installed, standing: dict[str, str]) -> None:
-    """By three lines of Python."""
-    ended = installed.run("python", "-c", CLIENT, env=standing)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip() in {"essay_a", "essay_b"}
-
-
-def test_what_an_extra_brings_is_said_where_it_is_missing(installed: Installed) -> None:
-    """One sentence with the command that installs it."""
+def test_a_missing_extra_is_named(installed: Installed) -> None:
+    """One sentence has the command that installs it."""
     for words, extra in ((("rank", "--file", "-"), "rank"), (("monitor", "--serve"), "web")):
         ended = installed.run("llmctl", *words, stdin=PAIR)
         assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
@@ -286,7 +265,7 @@ def test_what_an_extra_brings_is_said_where_it_is_missing(installed: Installed) 
 
 
 def test_the_bill_of_materials_names_what_is_installed(installed: Installed, tmp_path: Path) -> None:
-    """Each component with its version and its license, and all that ours needs at first hand."""
+    """Each component has its version and license, and our direct dependencies are among them."""
     tool, bill = Path(sys.executable).with_name("cyclonedx-py"), tmp_path / "bill.cdx.json"
     # `make sbom` has it validated against its schema too, which takes longer than all else here.
     options = ("--no-validate", "--pyproject", str(ROOT / "pyproject.toml"), "-o", str(bill))

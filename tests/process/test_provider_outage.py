@@ -1,103 +1,82 @@
-"""A provider in trouble: its requests wait in the queue, none is burned, and they go out when it is back."""
+"""A provider in trouble: its requests wait in the queue, none fails, and they go out when it is back."""
 
-import asyncio
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.conftest import Child, Launcher
 from tests.free_ports import find_free_ports
+from tests.process.conftest import configure_service, find_openai
 from tests.process.load import Load, SharedLedger, TopicWatch
 from tests.waiting import open_client, until
 
 
-@pytest.fixture
-async def start_line(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
-    """Starts a provider and a service that asks it; returns the service, the provider and its port."""
+def start_provider(launcher: Launcher, port: int) -> Child:
+    return launcher.start("simulator.provider", "--port", str(port), "--latency-p50-ms", "10")
 
-    async def start(**settings: str) -> tuple[Any, Any, int]:
-        (port,) = find_free_ports(1)
-        provider = launcher.start("simulator.provider", "--port", str(port), "--latency-p50-ms", "30")
-        base_url = provider.ready["base_urls"]["openai"]
-        environment = {
-            "PORT": "0",
-            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "QUEUE_PATH": str(tmp_path / "queue.db"),
-            "OPENAI_API_KEY": "fake-key",
-            "OPENAI_BASE_URL": base_url,
-            **settings,
-        }
-        service = launcher.start(
-            "service", env={f"LLM_PROVIDER_SERVICE_{name}": value for name, value in environment.items()}
-        )
-        return service, provider, port
 
-    return start
+def start_service(launcher: Launcher, servers: str, folder: Path, provider: Child, **settings: str) -> str:
+    settings = configure_service(servers, folder, find_openai(provider), **settings)
+    return str(launcher.start("service", env=settings).ready["url"])
 
 
 async def read_provider(url: str) -> dict[str, Any]:
-    """How the service sees its one provider."""
+    """Returns how the service sees its one provider."""
     async with open_client(url) as client:
-        snapshot = (await client.get("/admin/v1/snapshot")).json()
-    (provider,) = snapshot["providers"]
+        (provider,) = (await client.get("/admin/v1/snapshot")).json()["providers"]
     return dict(provider)
 
 
+async def until_circuit_is(url: str, *, closed: bool) -> None:
+    async def is_so() -> bool:
+        return ((await read_provider(url))["circuit"] == "closed") is closed
+
+    await until(is_so, what=f"circuit closed: {closed}")
+
+
 async def test_outage_of_the_provider_burns_no_request(
-    start_line: Callable[..., Any], launcher: Any, bootstrap_servers: str, topic: str
+    launcher: Launcher, bootstrap_servers: str, topic: str, tmp_path: Path
 ) -> None:
-    """The provider dies under load: the circuit opens soon, requests wait, all are answered afterwards."""
-    service, provider, port = await start_line()
-    url = service.ready["url"]
+    """The circuit opens, requests wait with few calls made, and all are answered afterwards."""
+    (port,) = find_free_ports(1)
+    provider = start_provider(launcher, port)
+    url = start_service(launcher, bootstrap_servers, tmp_path, provider)
     ledger = SharedLedger()
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
-        async with Load([url], [topic], ledger, per_second=60) as load:
-            await until(lambda: watch.records >= 30, what="answers before the outage")
+        async with Load([url], [topic], ledger, per_second=100) as load:
+            await until(lambda: watch.records >= 30, what="callbacks before the outage")
             provider.kill()
-
-            async def circuit_is_open() -> bool:
-                return bool((await read_provider(url))["circuit"] != "closed")
-
-            await until(circuit_is_open, what="the circuit to open")
-            calls_when_opened, opened_at = (
-                (await read_provider(url))["calls"],
-                asyncio.get_running_loop().time(),
-            )
-            await asyncio.sleep(3)  # the outage lasts; what passes here is the subject
-            calls_in_outage = (await read_provider(url))["calls"] - calls_when_opened
-            launcher.start("simulator.provider", "--port", str(port), "--latency-p50-ms", "30")
-            outage_seconds = asyncio.get_running_loop().time() - opened_at
-
-            async def circuit_is_closed() -> bool:
-                return bool((await read_provider(url))["circuit"] == "closed")
-
-            await until(circuit_is_closed, what="the circuit to close")
+            await until_circuit_is(url, closed=False)
+            accepted, calls = load.accepted, (await read_provider(url))["calls"]
+            await until(lambda: load.accepted >= accepted + 150, what="150 requests in the outage")
+            calls_in_outage = (await read_provider(url))["calls"] - calls
+            start_provider(launcher, port)
+            await until_circuit_is(url, closed=True)
             load.stop_offering()
             await load.resolve()
             await watch.until_called_back()
         load.check()
     report = ledger.report()
     assert (report.missing, report.duplicate, report.failed) == (0, 0, 0)
-    assert calls_in_outage <= 8 + 2 * outage_seconds
+    assert calls_in_outage < 150 / 2, "an open circuit lets only probes through"
 
 
 async def test_rate_set_for_a_provider_is_kept(
-    start_line: Callable[..., Any], bootstrap_servers: str, topic: str
+    launcher: Launcher, bootstrap_servers: str, topic: str, tmp_path: Path
 ) -> None:
-    """With 600 requests a minute configured no more than ten a second are asked; the rest waits, unharmed."""
-    service, _, _ = await start_line(OPENAI_RPM="600")
-    url = service.ready["url"]
+    """With 600 requests a minute, no more than ten a second are sent; the rest waits, unharmed."""
+    (port,) = find_free_ports(1)
+    provider = start_provider(launcher, port)
+    url = start_service(launcher, bootstrap_servers, tmp_path, provider, OPENAI_RPM="600")
     ledger = SharedLedger()
     with TopicWatch(bootstrap_servers, [topic], ledger) as watch:
         async with Load([url], [topic], ledger, per_second=100) as load:
-            await until(lambda: load.accepted >= 100, what="100 accepted requests")
-            load.stop_offering()
+            started, calls = time.monotonic(), (await read_provider(url))["calls"]
+            await load.offer_just(50)
             await load.resolve()
-            started, calls = asyncio.get_running_loop().time(), (await read_provider(url))["calls"]
-            await watch.until_called_back()
-            seconds = asyncio.get_running_loop().time() - started
+            await watch.until_called_back(quiet_seconds=0.0)
             made = (await read_provider(url))["calls"] - calls
+            seconds = time.monotonic() - started
     report = ledger.report()
     assert (report.missing, report.duplicate, report.failed) == (0, 0, 0)
     assert made <= 10 * seconds + 11

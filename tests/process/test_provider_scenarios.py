@@ -1,7 +1,9 @@
-"""The fake provider's scenarios over real sockets: what goes wrong does, when and as often as it was said."""
+"""The fake provider's scenarios over real sockets: faults happen when and as often as the scenario says."""
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +42,9 @@ def ask(number: int = 0) -> dict[str, Any]:
     }
 
 
-def client(url: str, connections: int = 200, seconds: float = HANG_SECONDS) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"authorization": "Bearer key"},
-        limits=httpx.Limits(max_connections=connections),
-        timeout=seconds,
-    )
+def client(url: str, **options: Any) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=200)
+    return open_client(url, headers={"authorization": "Bearer key"}, limits=limits, **options)
 
 
 async def post(caller: httpx.AsyncClient, number: int = 0, **headers: str) -> httpx.Response:
@@ -54,7 +52,7 @@ async def post(caller: httpx.AsyncClient, number: int = 0, **headers: str) -> ht
 
 
 async def look(caller: httpx.AsyncClient, number: int, attempt: int = 0) -> str:
-    """What one call comes to: an error's status, the answer's text, or that the connection broke."""
+    """Returns what one call ends with: an error's status, the answer's text, or a broken connection."""
     try:
         answer = await post(caller, number, **{"x-stainless-retry-count": str(attempt)})
         body = answer.json()
@@ -63,7 +61,8 @@ async def look(caller: httpx.AsyncClient, number: int, attempt: int = 0) -> str:
     if answer.status_code != 200:
         return f"{answer.status_code} {body['error']['message']} {answer.headers['x-request-id']}"
     choice = body["choices"][0]
-    return f"{choice['finish_reason']} {choice['message']['content']} {body['id']} {body['usage']}"
+    took_ms = answer.headers["openai-processing-ms"]
+    return f"{choice['finish_reason']} {choice['message']['content']} {body['id']} {body['usage']} {took_ms}"
 
 
 async def read_journal(url: str) -> list[dict[str, Any]]:
@@ -77,18 +76,15 @@ FAULTS = (
     "empty", "refusal", "safety", "reset", "reset_in_body", "ambiguous",
 )  # fmt: skip
 FAULTY = (
-    CALM
-    + """
-[faults]
-"""
+    '[latency]\nresponse = "p50=2ms p99=20ms"\n[faults]\n'
     + "".join(f'{name} = "6%"\n' for name in FAULTS)
     + 'retry_after = "1s"\n'
 )
 
 
 async def test_the_same_seed_goes_wrong_alike_at_any_concurrency_in_any_process(provide: Provide) -> None:
-    """Request by request: one process asked call by call, another 200 at a time and in reverse."""
-    requests = [(number, attempt) for number in range(150) for attempt in range(2)]
+    """One process gets call after call, another 200 at a time and in reverse order."""
+    requests = [(number, attempt) for number in range(80) for attempt in range(2)]
 
     async def run(url: str, order: list[tuple[int, int]], concurrency: int) -> list[str]:
         gate = asyncio.Semaphore(concurrency)
@@ -116,7 +112,7 @@ async def test_the_same_seed_goes_wrong_alike_at_any_concurrency_in_any_process(
 
 
 async def test_broken_connections_are_reset_and_billed_when_the_work_was_done(provide: Provide) -> None:
-    """Before any work, before the first byte of the answer, and in its middle."""
+    """Before any work, before the first byte of the answer, and in the middle of the answer."""
     url = provide(CALM)
     outcomes = {}
     async with client(url) as caller, open_client(url) as control:
@@ -140,7 +136,7 @@ async def test_broken_connections_are_reset_and_billed_when_the_work_was_done(pr
 
 
 async def test_a_hanging_call_is_held_until_its_caller_leaves(provide: Provide) -> None:
-    """Nothing comes, the journal says who gave up, and nothing stays under way."""
+    """The journal says that the caller gave up, and no call stays under way."""
     url = provide(CALM + "[faults]\nhang = 1.0\n")
     async with client(url) as caller:
         caller.timeout = httpx.Timeout(HANG_SECONDS, read=0.3)
@@ -157,7 +153,6 @@ async def test_a_hanging_call_is_held_until_its_caller_leaves(provide: Provide) 
 
 
 async def test_a_drip_takes_as_long_as_its_bytes(provide: Provide) -> None:
-    """The whole answer comes at the rate that was asked for, scaled with all other times."""
     url = provide("time_scale = 0.1\n" + CALM + "[faults]\ndrip = 1.0\ndrip_bytes_per_second = 50\n")
     async with client(url) as caller:
         began = time.monotonic()
@@ -172,12 +167,12 @@ async def test_a_drip_takes_as_long_as_its_bytes(provide: Provide) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("fault", ["reset", "http_503", "hang"])
 async def test_an_outage_begins_and_ends_when_the_timeline_says(provide: Provide, fault: str) -> None:
-    """Ten times as fast: up, down for every call and every connection, and up again."""
+    """Ten times as fast: up, down for every call and connection, and up again."""
     url = provide(
         f'time_scale = 0.1\n{CALM}[[timeline]]\nat = "10s"\nfor = "40s"\nset = {{ outage = "{fault}" }}\n'
     )
     seen: list[tuple[float, float, bool]] = []
-    async with client(url, seconds=1) as caller, open_client(url) as control:
+    async with client(url, timeout=1) as caller, open_client(url) as control:
 
         async def find_moment() -> float:
             return float((await control.get("/_sim")).json()["seconds_passed"])
@@ -202,7 +197,7 @@ async def test_an_outage_begins_and_ends_when_the_timeline_says(provide: Provide
 async def test_the_first_attempts_fail_for_callers_that_count_and_for_those_that_do_not(
     provide: Provide,
 ) -> None:
-    """By the SDK's header, by our service's id, and by what was asked before."""
+    """Attempts are counted by the SDK's header, by our service's id, or by equal bodies."""
     url = provide(CALM + '[retries]\nfail_first = 2\nfail_with = "http_500"\n')
     async with client(url) as caller:
         told = [(await post(caller, 1, **{"x-stainless-retry-count": str(n)})).status_code for n in range(4)]
@@ -215,7 +210,7 @@ async def test_the_first_attempts_fail_for_callers_that_count_and_for_those_that
 
 @pytest.mark.long
 async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide) -> None:
-    """A caller that waits as it is told gets what was granted within 5 %, and is never blamed."""
+    """A caller that obeys Retry-After gets the rate within 5 %, and no violation is counted."""
     url = provide(f"time_scale = 0.1\n{CALM}[limits]\nrpm = 600\nburst_requests = 20\n")
     granted: list[float] = []
     remaining: list[int] = []
@@ -243,12 +238,13 @@ async def test_rate_limits_grant_their_rate_and_tell_the_truth(provide: Provide)
 
 
 async def test_hasty_callers_are_counted(provide: Provide) -> None:
-    """Calls before Retry-After is over, and one that is answered well twice."""
-    url = provide(CALM + '[limits]\nrpm = 2\nburst_requests = 1\nretry_after = "seconds"\n')
+    """Calls before Retry-After is over, and a request that is answered twice."""
+    url = provide(CALM + '[limits]\nrpm = 1\nburst_requests = 1\nretry_after = "seconds"\n')
     async with client(url) as caller:
         assert (await post(caller, 1)).status_code == 200
         refusal = await post(caller, 2)
-        assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "30")
+        assert refusal.status_code == 429
+        assert 0 < int(refusal.headers["retry-after"]) <= 60
 
         async def is_blamed() -> bool:
             await post(caller, 3, **{"x-client-request-id": "hasty-1"})
@@ -264,7 +260,7 @@ async def test_hasty_callers_are_counted(provide: Provide) -> None:
 
 
 async def test_little_capacity_overflows(provide: Provide) -> None:
-    """Four slots and four places to wait, ten at once: two are refused in the vendor's words."""
+    """With four slots and a queue of four, two of ten calls are refused."""
     url = provide('[latency]\nresponse = "1h"\n[capacity]\nslots = 4\nqueue = 4\noverflow = "http_503"\n')
     async with client(url) as caller:
         calls = [asyncio.create_task(post(caller, number)) for number in range(10)]
@@ -278,7 +274,7 @@ async def test_little_capacity_overflows(provide: Provide) -> None:
 
 
 async def test_a_running_scenario_is_changed_at_once_or_not_at_all(provide: Provide) -> None:
-    """Replaced, patched, refused with one sentence; the journal tells what came of it, and never a text."""
+    """Replaced, patched, or refused with one sentence; the journal has each outcome and no text."""
     url = provide(CALM)
     async with client(url) as caller:
         assert (await post(caller, 1)).status_code == 200
@@ -315,10 +311,6 @@ async def test_a_running_scenario_is_changed_at_once_or_not_at_all(provide: Prov
 
 
 def test_a_wrong_file_is_one_sentence_and_exit_2(launcher: Launcher, tmp_path: Path) -> None:
-    """It names the file, the line, the key and what is allowed."""
-    import subprocess
-    import sys
-
     path = tmp_path / "storm.toml"
     path.write_text("[limits]\nrpms = 3\n")
     done = subprocess.run(

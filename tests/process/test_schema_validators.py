@@ -56,7 +56,6 @@ def said(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
 
 @pytest.mark.parametrize("name", ["asyncapi", "openapi"])
 def test_the_validator_has_nothing_to_say(name: str, said: Said) -> None:
-    """No error, no warning, no hint."""
     assert said[name] == []
 
 
@@ -65,5 +64,4 @@ def test_the_validator_has_nothing_to_say(name: str, said: Said) -> None:
     [("event", "location"), ("operation", "gone"), ("request", "essay_a"), ("answer", "gone")],
 )
 def test_a_wrong_document_is_found(name: str, complaint: str, said: Said) -> None:
-    """The check can fail."""
     assert any(complaint in each["message"] for each in said[name]), said[name]

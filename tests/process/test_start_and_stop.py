@@ -2,46 +2,44 @@
 
 import asyncio
 import signal
-import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from service.contracts.codec import open_envelope
 from service.settings import SettingsInvalid, load_settings
 from simulator.broker.control import BrokerControl
 from tests.conftest import SERVICE_PREFIX, Child, Launcher
 from tests.process.conftest import (
-    PARTITIONS,
     PATH,
     configure_service,
+    find_openai,
+    read_records,
+    start_provider,
     stopped,
     submit,
+    until_called_back,
     until_logged,
     until_work_is,
 )
 from tests.waiting import HANG_SECONDS, open_client, until
-
-QUIET_SECONDS = 0.5
 
 StartService = Callable[..., Child]
 
 
 @pytest.fixture
 def provider(launcher: Launcher) -> Child:
-    return launcher.start("simulator.provider", "--port", "0", "--latency-p50-ms", "10")
+    return start_provider(launcher)
 
 
 @pytest.fixture
 def start_service(
     launcher: Launcher, provider: Child, bootstrap_servers: str, tmp_path: Path
 ) -> StartService:
-    """Starts the service on one and the same queue file; it calls the provider twice at once."""
-    url = provider.ready["base_urls"]["openai"]
+    """Starts the service, each time on the same queue file; it calls the provider twice at once."""
+    url = find_openai(provider)
 
     def start(**settings: str) -> Child:
         environment = configure_service(bootstrap_servers, tmp_path, url, CONCURRENCY="2", **settings)
@@ -50,31 +48,12 @@ def start_service(
     return start
 
 
-def read_answers(bootstrap_servers: str, topic: str, expected: set[str]) -> dict[str, list[bytes]]:
-    """All copies of all callbacks on a topic, once each expected id has one."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": uuid4().hex})
-    answers: dict[str, list[bytes]] = defaultdict(list)
-    try:
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-        deadline = time.monotonic() + HANG_SECONDS
-        quiet = False
-        while not (quiet and expected <= answers.keys()):
-            if time.monotonic() >= deadline:
-                missing = len(expected - answers.keys())
-                pytest.fail(f"{missing} of {len(expected)} requests have no callback")
-            records = consumer.consume(500, timeout=QUIET_SECONDS)
-            quiet = not records
-            for record in records:
-                answers[open_envelope(record.value()).data.request_id].append(record.value())
-    finally:
-        consumer.close()
-    return dict(answers)
-
-
-def assert_one_answer_each(answers: dict[str, list[bytes]], accepted: list[str]) -> None:
-    """Every accepted request has one answer, and it stands on its topic once."""
-    assert set(answers) == set(accepted)
-    assert {len(copies) for copies in answers.values()} == {1}
+async def read_callbacks(bootstrap_servers: str, topic: str, accepted: list[str]) -> list[Any]:
+    """Reads the callbacks on a topic: every accepted request has one."""
+    records = await asyncio.to_thread(read_records, bootstrap_servers, topic, len(accepted))
+    callbacks = [open_envelope(record.value()).data for record in records]
+    assert sorted(callback.request_id for callback in callbacks) == sorted(accepted)
+    return callbacks
 
 
 async def test_kill_with_work_everywhere_loses_nothing(
@@ -88,7 +67,7 @@ async def test_kill_with_work_everywhere_loses_nothing(
     service = start_service()
     url = service.ready["url"]
     accepted = await submit(url, topic, 1)  # the service knows the topic from here on
-    await until_work_is(url, queued=0, in_flight=0, outbox=0)
+    await until_called_back(url, 1)
     await control.down()
     accepted += await submit(url, topic, 3)
     await until_work_is(url, queued=0, in_flight=0, outbox=3)
@@ -99,8 +78,7 @@ async def test_kill_with_work_everywhere_loses_nothing(
     await control.up()
     again = start_service()
 
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
-    assert_one_answer_each(answers, accepted)
+    await read_callbacks(bootstrap_servers, topic, accepted)
     assert len([line for line in again.read_log() if line["event"] == "request answered"]) == 6
 
 
@@ -123,8 +101,7 @@ async def test_sigterm_finishes_what_was_started_and_keeps_the_rest(
     assert [(line["queued"], line["in_flight"], line["outbox"]) for line in drained] == [(4, 0, 0)]
     assert len([line for line in service.read_log() if line["event"] == "request answered"]) == 2
     start_service()
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
-    assert_one_answer_each(answers, accepted)
+    await read_callbacks(bootstrap_servers, topic, accepted)
 
 
 async def test_calls_cut_off_by_the_drain_limit_are_made_again(
@@ -138,10 +115,9 @@ async def test_calls_cut_off_by_the_drain_limit_are_made_again(
         code = await asyncio.to_thread(service.stop)
     start_service()
 
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
+    callbacks = await read_callbacks(bootstrap_servers, topic, accepted)
     assert code == 4
-    assert_one_answer_each(answers, accepted)
-    assert all(open_envelope(copies[0]).data.is_success for copies in answers.values())
+    assert all(callback.is_success for callback in callbacks)
 
 
 async def test_stop_with_a_slow_broker_sends_nothing_twice(
@@ -150,7 +126,7 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
     """Callbacks that are acknowledged only while the service closes are deleted, not sent again."""
     service = start_service(DRAIN_TIMEOUT_SECONDS="0.2")
     accepted = await submit(service.ready["url"], topic, 1)  # the service knows the topic from here on
-    await until_work_is(service.ready["url"], queued=0, in_flight=0, outbox=0)
+    await until_called_back(service.ready["url"], 1)
     with stopped(embedded_broker):
         accepted += await submit(service.ready["url"], topic, 6)
         await until_work_is(service.ready["url"], queued=0, in_flight=0, outbox=6)
@@ -159,9 +135,8 @@ async def test_stop_with_a_slow_broker_sends_nothing_twice(
     code = await asyncio.to_thread(service.process.wait, HANG_SECONDS)
     start_service()
 
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, set(accepted))
+    await read_callbacks(bootstrap_servers, topic, accepted)
     assert code == 0
-    assert_one_answer_each(answers, accepted)
 
 
 async def test_service_starts_and_accepts_while_the_broker_is_away(
@@ -173,28 +148,12 @@ async def test_service_starts_and_accepts_while_the_broker_is_away(
     """A start without a broker is ready, says so, and refuses a topic it cannot know; then all goes on."""
     await control.down()
     service = start_service()
-    async with open_client(service.ready["url"]) as client:
-        readiness = await client.get("/readyz")
-        refused = await client.post(
-            PATH, json={"user_prompt": "p", "essay_a": "a", "essay_b": "b", "callback_topic": topic}
-        )
-    assert (readiness.status_code, readiness.json()["broker"]) == (200, "down")
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"].isdecimal()
-    assert refused.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
-
-    await control.up()
-    accepted = await submit_when_known(service.ready["url"], topic)
-
-    answers = await asyncio.to_thread(read_answers, bootstrap_servers, topic, {accepted})
-    assert_one_answer_each(answers, [accepted])
-
-
-async def submit_when_known(url: str, topic: str) -> str:
-    """Submits one request as soon as the service has found the broker."""
     body = {"user_prompt": "p", "essay_a": "a", "essay_b": "b", "callback_topic": topic}
     accepted: list[str] = []
-    async with open_client(url) as client:
+    async with open_client(service.ready["url"]) as client:
+        readiness = await client.get("/readyz")
+        refused = await client.post(PATH, json=body)
+        await control.up()
 
         async def is_accepted() -> bool:
             response = await client.post(PATH, json=body)
@@ -203,7 +162,11 @@ async def submit_when_known(url: str, topic: str) -> str:
             return bool(accepted)
 
         await until(is_accepted, what="acceptance after the broker's return")
-    return accepted[0]
+    assert (readiness.status_code, readiness.json()["broker"]) == (200, "down")
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"].isdecimal()
+    assert refused.json()["error"]["error_code"] == "LLM_INTERNAL_ERROR"
+    await read_callbacks(bootstrap_servers, topic, accepted)
 
 
 def test_second_service_on_one_queue_file_is_refused(launcher: Launcher, tmp_path: Path) -> None:
@@ -236,14 +199,6 @@ def test_queue_on_kafka_without_a_broker_says_so(launcher: Launcher, tmp_path: P
         ("PORT", "eighty", None),
         ("CONCURRENCY", "0", None),
         ("OPENAI_API_KEY", "", None),
-        ("OPENAI_API_KEY", "sk canary", "canary"),
-        ("OPENAI_BASE_URL", "http://example.com/v1", None),
-        ("ANTHROPIC_API_KEY", "sk-\ncanary", "canary"),
-        ("ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1", None),
-        ("GOOGLE_BASE_URL", "https://canary:x@example.com", "canary"),
-        ("OPENROUTER_BASE_URL", "https://openrouter.ai/api", None),
-        ("OPENAI_RPM", "0", None),
-        ("DEFAULT_LLM_PROVIDER", "google", None),
         ("HOST", "0.0.0.0", None),
         ("DEFAULT_LLM_PROVIDER", "mock", None),
         ("ADMIN_TOKEN", " , ", None),
@@ -262,7 +217,7 @@ def test_wrong_setting_is_named_in_one_line_and_not_quoted_if_secret(
 
     message = str(raised.value)
     assert len(message.splitlines()) == 1
-    assert name.partition("_SECURITY")[0] in message
+    assert name in message
     assert secret is None or secret not in message
 
 
@@ -271,7 +226,6 @@ def test_wrong_setting_is_named_in_one_line_and_not_quoted_if_secret(
     [
         ("OPENAI_API_KEY", "sk canary"),
         ("OPENAI_MODEL", "gpt-none"),
-        ("MODEL_CATALOGUE", "absent.toml"),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
     ],
 )

@@ -43,7 +43,7 @@ Urls = dict[str, str]
 
 
 class Comparison(pydantic.BaseModel):
-    """What is asked for, the way the SDKs take it: as a class."""
+    """The response format, as a class."""
 
     winner: Literal["essay_a", "essay_b"]
     justification: str
@@ -53,7 +53,7 @@ class Comparison(pydantic.BaseModel):
 
 @pytest.fixture(scope="module")
 def urls(session_launcher: Launcher) -> Urls:
-    """The base URLs of a provider that answers at once, as it says them itself."""
+    """Returns the base URLs of a provider that answers at once."""
     provider = session_launcher.start(
         "simulator.provider", "--port", "0", "--latency-p50-ms", "0", "--seed", "3"
     )
@@ -135,10 +135,7 @@ PARSERS: dict[str, Callable[[Urls, str], Comparison]] = {
 
 @pytest.mark.parametrize("vendor", PARSERS)
 def test_a_class_is_filled_with_a_judgement(urls: Urls, vendor: str) -> None:
-    """Each SDK's own way to structured output ends in an instance with the judge's words in it.
-
-    Limits hold too, which Anthropic's SDK moves into the descriptions.
-    """
+    """Structured output works in each SDK, with the limits that Anthropic's SDK moves into descriptions."""
     comparison = PARSERS[vendor](urls, vendor)
     better = comparison.winner[-1].upper()
     assert comparison.justification.startswith(f"Essay {better} ")
@@ -146,7 +143,7 @@ def test_a_class_is_filled_with_a_judgement(urls: Urls, vendor: str) -> None:
 
 
 def test_anthropics_forced_tool_is_called(urls: Urls) -> None:
-    """Its input satisfies the tool's schema, and the message says why it ended."""
+    """Its input satisfies the tool's schema."""
     tool = {"name": "judge", "input_schema": Comparison.model_json_schema()}
     with use_anthropic(urls["anthropic"]) as client:
         answer = message(
@@ -159,7 +156,7 @@ def test_anthropics_forced_tool_is_called(urls: Urls) -> None:
 
 
 def test_googles_json_schema_and_function_calls_are_kept(urls: Urls) -> None:
-    """`response_json_schema` is another way to the same, and a function in mode ANY is called."""
+    """`response_json_schema` is obeyed, and a function in mode ANY is called."""
     schema = Comparison.model_json_schema()
     declared = google_types.FunctionDeclaration(name="judge", parameters_json_schema=schema)
     calling = google_types.FunctionCallingConfig(mode=google_types.FunctionCallingConfigMode.ANY)
@@ -181,7 +178,7 @@ def test_googles_json_schema_and_function_calls_are_kept(urls: Urls) -> None:
 
 @pytest.mark.parametrize("vendor", ["openai", "openrouter"])
 def test_chat_usage_counts_what_was_cached_and_thought(urls: Urls, vendor: str) -> None:
-    """Both are part of the totals; OpenRouter says besides who answered and what it cost."""
+    """Both are part of the totals; OpenRouter also returns the provider and the cost."""
     thinker = {"openai": "gpt-5-mini", "openrouter": "openai/gpt-5-mini"}[vendor]
     with use_openai(urls[vendor]) as client:
         answer = chat(client, thinker, reasoning_effort="low")
@@ -197,7 +194,7 @@ def test_chat_usage_counts_what_was_cached_and_thought(urls: Urls, vendor: str) 
 
 
 def test_anthropics_usage_counts_the_cache_beside_the_input(urls: Urls) -> None:
-    """Marked instructions are read from the cache, and thinking is part of the output."""
+    """Instructions are read from the cache, and thinking is part of the output."""
     system = [{"type": "text", "text": INSTRUCTIONS, "cache_control": {"type": "ephemeral"}}]
     thinking = {"type": "enabled", "budget_tokens": 1024}
     with use_anthropic(urls["anthropic"]) as client:
@@ -213,7 +210,7 @@ def test_anthropics_usage_counts_the_cache_beside_the_input(urls: Urls) -> None:
 
 
 def test_googles_usage_counts_thoughts_beside_the_candidates(urls: Urls) -> None:
-    """The total holds both, and the instructions came from the cache."""
+    """The total has both, and the instructions are read from the cache."""
     with use_google(urls["google"]) as client:
         answer = generate(client, "gemini-2.5-flash", system_instruction=INSTRUCTIONS)
     usage = answer.usage_metadata
@@ -225,7 +222,6 @@ def test_googles_usage_counts_thoughts_beside_the_candidates(urls: Urls) -> None
 
 
 def test_a_limit_on_tokens_is_said_in_each_vendors_word(urls: Urls) -> None:
-    """So many tokens are billed and no more."""
     with (
         use_openai(urls["openai"]) as one,
         use_openai(urls["openrouter"]) as two,
@@ -288,7 +284,7 @@ def test_a_call_without_a_key_is_each_vendors_error(urls: Urls) -> None:
 
 
 def test_one_address_lists_each_vendors_models_in_its_own_shape(urls: Urls) -> None:
-    """Every SDK reads the list and finds the model that the tests ask."""
+    """Every SDK reads the list and finds the model that these tests use."""
     with (
         use_openai(urls["openai"]) as one,
         use_openai(urls["openrouter"]) as two,
@@ -309,7 +305,7 @@ def test_one_address_lists_each_vendors_models_in_its_own_shape(urls: Urls) -> N
 
 
 def test_a_retry_that_says_so_is_drawn_anew(urls: Urls) -> None:
-    """The same request has the same answer, and another one when the SDK counts it as a retry."""
+    """The same request has the same answer; a retry has another."""
     with use_openai(urls["openai"]) as client:
         first, again = (chat(client, MODELS["openai"]).id for _ in range(2))
         retried = chat(client, MODELS["openai"], extra_headers={"x-stainless-retry-count": "1"}).id
@@ -321,7 +317,7 @@ Answering = Callable[..., AbstractContextManager[tuple[str, list[dict[str, str]]
 
 @pytest.fixture
 def answering() -> Answering:
-    """A server that gives out prepared answers in their order; its URL, and the headers that it was sent."""
+    """Serves prepared answers in order; returns the URL and the headers of the requests."""
 
     @contextmanager
     def serve(*wires: Wire) -> Iterator[tuple[str, list[dict[str, str]]]]:
@@ -339,7 +335,7 @@ def answering() -> Answering:
                 self.wfile.write(wire.body)
 
             def log_message(self, *_: Any) -> None:
-                """Says nothing."""
+                pass
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             thread = threading.Thread(target=server.serve_forever, name="prepared answers")
@@ -375,7 +371,7 @@ OPENAI_ERRORS: list[tuple[str, Trouble, type[openai.APIStatusError], int]] = [
 def test_openais_sdk_names_the_trouble(
     answering: Answering, vendor: str, trouble: Trouble, kind: type[openai.APIStatusError], status: int
 ) -> None:
-    """Its exception has the type of the vendor's error and the header that says when to retry."""
+    """Its exception has the type of the vendor's error and Retry-After."""
     with (
         answering(refuse(vendor, trouble, 7)) as (url, _),
         use_openai(url) as client,
@@ -388,7 +384,6 @@ def test_openais_sdk_names_the_trouble(
 
 
 def test_openais_sdk_tells_a_rate_from_a_quota(answering: Answering) -> None:
-    """Both are 429; the code is what differs."""
     codes = []
     for trouble in (Trouble.RATE_LIMITED, Trouble.QUOTA_EXHAUSTED):
         with (
@@ -418,7 +413,7 @@ def test_openais_sdk_tells_a_rate_from_a_quota(answering: Answering) -> None:
 def test_anthropics_sdk_names_the_trouble(
     answering: Answering, trouble: Trouble, kind: type[anthropic.APIStatusError], error_type: str
 ) -> None:
-    """Its exception has the vendor's type, the request id of the header, and when to retry."""
+    """Its exception has the vendor's error type, the request id and Retry-After."""
     with (
         answering(refuse("anthropic", trouble, 7)) as (url, _),
         use_anthropic(url) as client,
@@ -446,7 +441,7 @@ def test_anthropics_sdk_names_the_trouble(
 def test_googles_sdk_names_the_trouble(
     answering: Answering, trouble: Trouble, kind: type[google_errors.APIError], code: int, status: str
 ) -> None:
-    """Its exception has the code and the status, and the details say how long to wait."""
+    """Its exception has the code, the status and the retry delay."""
     with (
         answering(refuse("google", trouble, 7.5)) as (url, _),
         use_google(url) as client,
@@ -463,7 +458,7 @@ def test_googles_sdk_names_the_trouble(
 
 
 def test_the_sdks_retry_and_count(answering: Answering, urls: Urls) -> None:
-    """A limit that is over in a millisecond is met by a second call, and both SDKs number it."""
+    """Both SDKs make a second call and number it."""
     limited = refuse("openai", Trouble.RATE_LIMITED, 0.001)
     with httpx.Client(timeout=HANG_SECONDS) as plain:
         good = plain.post(

@@ -27,7 +27,7 @@ Play = Callable[..., AbstractAsyncContextManager[Shown]]
 
 
 def read_screen(app: Any) -> str:
-    """What the screen shows, line by line, without colours."""
+    """Returns the text of the screen, line by line."""
     # Textual exports pictures only; the compositor has the text.
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
@@ -42,7 +42,7 @@ def recording() -> Iterator[Recording]:
 
 @pytest.fixture
 def play(recording: Recording) -> Play:
-    """Shows the recording as it stood so many seconds after its beginning; time stands still there."""
+    """Shows the recording so many seconds after its beginning, with its clock held."""
 
     @asynccontextmanager
     async def play(at: float = 30.0, size: str = "middle", **options: Any) -> AsyncIterator[Shown]:
@@ -75,7 +75,7 @@ async def until_shown(pilot: Pilot[Any], condition: Callable[[], object], what: 
 
 @pytest.fixture
 def serve() -> Callable[[Starlette], AbstractAsyncContextManager[str]]:
-    """Serves an application over real HTTP, at the address that is told."""
+    """Serves an application over HTTP; returns its URL."""
 
     @asynccontextmanager
     async def serve(application: Starlette) -> AsyncIterator[str]:

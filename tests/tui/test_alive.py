@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def watching(sources: Sequence[Source], clock: LiveClock) -> AsyncIterator[Shown]:
+async def watching(url: str, *kafka: Callable[[LiveClock], Source]) -> AsyncIterator[Shown]:
+    """Shows a service, and sources on Kafka."""
+    clock = LiveClock()
+    sources = [ServiceFeed(url, None, clock), *(make(clock) for make in kafka)]
     app = Monitor(Session("watched", clock, sources))
     async with app.run_test(size=SIZES["middle"]) as shown:
         yield shown
@@ -45,7 +49,6 @@ async def watching(sources: Sequence[Source], clock: LiveClock) -> AsyncIterator
 
 @pytest.fixture
 def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Callable[..., Any]:
-    """Starts a service, at the same address again where a port is given."""
 
     def start(port: int = 0) -> Any:
         env = make_env(bootstrap_servers, tmp_path, **MOCK, PORT=str(port))
@@ -57,8 +60,7 @@ def start_service(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> Call
 async def test_service_killed_and_started_again(start_service: Callable[..., Any]) -> None:
     (port,) = find_free_ports(1)
     service = start_service(port)
-    clock = LiveClock()
-    async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
+    async with watching(service.ready["url"]) as shown:
         store = shown.app.session.store
         await until_shown(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
         service.process.kill()
@@ -76,8 +78,7 @@ async def test_service_killed_and_started_again(start_service: Callable[..., Any
 
 async def test_service_that_stands_still(start_service: Callable[..., Any]) -> None:
     service = start_service()
-    clock = LiveClock()
-    async with watching([ServiceFeed(service.ready["url"], None, clock)], clock) as shown:
+    async with watching(service.ready["url"]) as shown:
         await until_shown(shown, lambda: "stream" in read_screen(shown.app), "figures from the stream")
         os.kill(service.process.pid, signal.SIGSTOP)
         try:
@@ -103,13 +104,8 @@ async def test_broker_away(launcher: Any, serve: Any, monkeypatch: pytest.Monkey
         return JSONResponse(SNAPSHOT | {"broker": seen_by_service})
 
     async with serve(Starlette(routes=[Route("/admin/v1/{rest:path}", tell)])) as url:
-        clock = LiveClock()
-        sources = [
-            ServiceFeed(url, None, clock),
-            CallbackSource(kafka, ["results.away"], clock),
-            TopicSource(kafka, ["results.away"], clock),
-        ]
-        async with watching(sources, clock) as shown:
+        sources = [partial(source, kafka, ["results.away"]) for source in (CallbackSource, TopicSource)]
+        async with watching(url, *sources) as shown:
             store = shown.app.session.store
             await until_shown(shown, lambda: store.topics, "topics")
             await control.down()
@@ -148,14 +144,13 @@ async def test_keys_do_not_wait_for_slow_figures(serve: Any) -> None:
         await gate.wait()
         return JSONResponse(SNAPSHOT)
 
-    async with serve(Starlette(routes=[Route("/admin/v1/{rest:path}", answer)])) as url:
-        clock = LiveClock()
-        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
-            await shown.press("6")
-            await until_shown(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane")
-            gate.set()
-            await until_shown(shown, lambda: shown.app.session.store.reading, "slow figures")
-            assert shown.app.session.store.reading.source == "snapshot"
+    routes = [Route("/admin/v1/{rest:path}", answer)]
+    async with serve(Starlette(routes=routes)) as url, watching(url) as shown:
+        await shown.press("6")
+        await until_shown(shown, lambda: "EVENTS" in read_screen(shown.app), "the events' pane")
+        gate.set()
+        await until_shown(shown, lambda: shown.app.session.store.reading, "slow figures")
+        assert shown.app.session.store.reading.source == "snapshot"
 
 
 async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
@@ -166,21 +161,17 @@ async def test_without_a_credential_the_metrics_are_read(serve: Any) -> None:
         return PlainTextResponse(METRICS)
 
     routes = [Route("/admin/v1/{rest:path}", refuse_all), Route("/metrics", tell)]
-    async with serve(Starlette(routes=routes)) as url:
-        clock = LiveClock()
-        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
-            await until_shown(shown, lambda: "metrics" in read_screen(shown.app).splitlines()[0], "figures")
-            assert shown.app.session.store.reading.queue_depth == 42
+    async with serve(Starlette(routes=routes)) as url, watching(url) as shown:
+        await until_shown(shown, lambda: "metrics" in read_screen(shown.app).splitlines()[0], "figures")
+        assert shown.app.session.store.reading.queue_depth == 42
 
 
 async def test_what_is_no_service_at_all(serve: Any) -> None:
     async def page(request: Request) -> Response:
         return PlainTextResponse("<html>hello</html>")
 
-    async with serve(Starlette(routes=[Route("/{rest:path}", page)])) as url:
-        clock = LiveClock()
-        async with watching([ServiceFeed(url, None, clock)], clock) as shown:
-            await until_shown(shown, lambda: "is not this service" in read_screen(shown.app), "the sentence")
+    async with serve(Starlette(routes=[Route("/{rest:path}", page)])) as url, watching(url) as shown:
+        await until_shown(shown, lambda: "is not this service" in read_screen(shown.app), "the sentence")
 
 
 def refuse(status: int, code: str) -> Response:

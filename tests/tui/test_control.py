@@ -21,7 +21,6 @@ from tests.waiting import open_client
 
 @pytest.fixture
 def service_url(launcher: Any, bootstrap_servers: str, tmp_path: Path) -> str:
-    """A service of this test's own."""
     child = launcher.start("service", env=make_env(bootstrap_servers, tmp_path, **MOCK))
     return str(child.ready["url"])
 

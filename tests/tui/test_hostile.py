@@ -34,42 +34,26 @@ HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 
 def make_frames(text: str, now: float) -> list[Any]:
     """Frames with that text wherever text can be."""
-    provider = {
-        "name": text,
-        "circuit": text,
-        "held": True,
-        "hold_reason": text,
-        "last_error": {"error_code": text, "time": None},
-    }
+    provider = {"held": True, "last_error": {"error_code": text, "time": None}}
+    provider |= dict.fromkeys(("name", "circuit", "hold_reason"), text)
     figures = {
-        "version": text,
-        "phase": text,
-        "broker": text,
+        **dict.fromkeys(("version", "phase", "broker"), text),
         "queue": {"backend": text, "depth": 5, "capacity": 10},
         "providers": [provider],
         "drain": {"state": text},
     }
+    texts = ("topic", "event_id", "request_id", "correlation_id", "provider", "model", "error", "message")
     row = CallbackRow(
         at=now,
-        topic=text,
         partition=0,
         offset=0,
         written_at=now,
         status="error",
-        event_id=text,
-        request_id=text,
-        correlation_id=text,
-        provider=text,
-        model=text,
-        error=text,
-        message=text,
         accepted_at=now - 1,
         completed_at=now,
         attempts=(AttemptRow(now - 1, 0.5, text, text),),
-        run_id=text,
-        trace_id=text,
         metadata={text: text},
-        justification=text,
+        **dict.fromkeys((*texts, "run_id", "trace_id", "justification"), text),
     )
     topics = {
         "topics": [{"topic": text, "partitions": 1, "records": 1, "end_total": 1}],
@@ -77,9 +61,7 @@ def make_frames(text: str, now: float) -> list[Any]:
         "groups_problem": text,
     }
     run = {
-        "run_id": text,
-        "phase": text,
-        "shape": text,
+        **dict.fromkeys(("run_id", "phase", "shape"), text),
         "counts": {text: 1},
         "thresholds": [{"text": text, "said": text, "met": False}],
         "faults": [{"text": text, "state": text, "at": 1.0}],

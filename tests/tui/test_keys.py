@@ -1,4 +1,4 @@
-"""Every key does what help says of it."""
+"""Every key does what its help text says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_export(folder: Path) -> str:
     return "".join(file.read_text(encoding="utf-8") for file in folder.iterdir())
 
 
-async def test_digits_open_panes_and_escape_leads_back(play: Play) -> None:
+async def test_digits_open_panes_escape_leads_back_and_q_quits(play: Play) -> None:
     panes = ("overview", "callbacks", "providers", "queue", "topics", "events", "run")
     async with play() as shown:
         switcher = shown.app.query_one("#panes", ContentSwitcher)
@@ -35,10 +35,6 @@ async def test_digits_open_panes_and_escape_leads_back(play: Play) -> None:
             assert switcher.current == pane
             await shown.press("escape")
             assert switcher.current == "overview"
-
-
-async def test_q_quits(play: Play) -> None:
-    async with play() as shown:
         await shown.press("q")
         await shown.pause()
         assert not shown.app.is_running
@@ -132,17 +128,13 @@ async def test_s_sorts_and_capital_s_turns_the_order(play: Play) -> None:
         assert [row.e2e_seconds for row in find_callbacks(shown).rows] == sorted(times)
 
 
-async def test_m_enlarges_one_part_and_escape_makes_it_small(play: Play) -> None:
+async def test_m_enlarges_one_part_and_tab_moves_between_lists(play: Play) -> None:
     async with play() as shown:
+        first = shown.app.focused
         await shown.press("m")
         assert shown.app.screen.maximized is find_callbacks(shown)
         await shown.press("escape")
         assert shown.app.screen.maximized is None
-
-
-async def test_tab_moves_between_lists(play: Play) -> None:
-    async with play() as shown:
-        first = shown.app.focused
         await shown.press("tab")
         assert isinstance(shown.app.focused, RowList)
         assert shown.app.focused is not first
@@ -168,13 +160,14 @@ async def test_capital_e_saves_the_screen(play: Play, tmp_path: Path) -> None:
         await until(lambda: read_export(tmp_path).rstrip().endswith("</svg>"), what="the picture")
 
 
-@pytest.mark.parametrize("opened", [False, True], ids=["in the list", "in the detail"])
-async def test_y_copies_the_id(play: Play, opened: bool) -> None:
+async def test_y_copies_the_id_in_the_list_and_in_the_detail(play: Play) -> None:
     async with play() as shown:
         row = find_callbacks(shown).selected
         assert row is not None
-        await shown.press(*(["enter"] if opened else []), "y")
-        assert shown.app.clipboard == row.request_id
+        for key in ("y", "enter"):
+            shown.app.copy_to_clipboard("")
+            await shown.press(key, "y")
+            assert shown.app.clipboard == row.request_id
 
 
 async def test_b_marks_the_moment(play: Play) -> None:
@@ -184,32 +177,30 @@ async def test_b_marks_the_moment(play: Play) -> None:
         assert "bookmark: " in read_screen(shown.app)
 
 
-async def test_enter_opens_a_callback_and_v_uncovers_it(play: Play) -> None:
+async def test_enter_opens_a_callback_and_question_mark_the_help(play: Play) -> None:
     async with play() as shown:
         await shown.press("enter")
         await settle(shown)
         assert isinstance(shown.app.screen, CallbackDetail)
         await shown.press("v", "escape")
         assert not isinstance(shown.app.screen, CallbackDetail)
-
-
-async def test_question_mark_shows_help(play: Play) -> None:
-    async with play() as shown:
         await shown.press("question_mark")
         assert isinstance(shown.app.screen, Help)
         await shown.press("question_mark")
         assert not isinstance(shown.app.screen, Help)
 
 
-async def test_palette_knows_the_keys_commands(play: Play) -> None:
+async def test_without_control_no_key_and_no_command_changes_the_service(play: Play) -> None:
     async with play() as shown:
         names = {each.title for each in shown.app.get_system_commands(shown.app.screen)}
+        await shown.press("3", "d", "r", "x")
+        assert len(shown.app.screen_stack) == 1
     assert {"filter the callbacks", "save the list as JSONL", "go to a time", "Theme"} <= names
     assert "drain the service" not in names
 
 
 async def test_arrows_move_in_the_recording(play: Play) -> None:
-    """By ten seconds or a minute, within the recording; the store is as it was then."""
+    """By ten seconds or a minute, within the recording."""
     async with play(20.0) as shown:
         clock = shown.app.session.clock
         for key, moved in (("left", -10), ("right", 10), ("shift+right", 60), ("shift+left", -60)):
@@ -242,14 +233,8 @@ async def test_comma_and_full_stop_change_the_speed(play: Play) -> None:
         assert clock.speed == SPEEDS[0]
 
 
-async def test_keys_that_change_the_service_do_nothing_without_control(play: Play) -> None:
-    async with play() as shown:
-        await shown.press("3", "d", "r", "x")
-        assert len(shown.app.screen_stack) == 1
-
-
 async def test_alert_rings_once_and_stands_in_the_banner(play: Play, monkeypatch: Any) -> None:
-    """A firing alert rings the bell once, stands in the second line, and among the events."""
+    """A firing alert is in the second line and among the events too."""
     rung: list[None] = []
     async with play(1.0, alerts=[parse_alert("queue.depth > 30 for 2s")]) as shown:
         monkeypatch.setattr(shown.app, "bell", lambda: rung.append(None))
