@@ -182,7 +182,7 @@ class Monitor(App[None]):
             self._present_lines(view)
             if self._paused_at is None or replay is not None:
                 screen = self.screen
-                if isinstance(screen, Drain):
+                if isinstance(screen, Drain) and screen.is_mounted:
                     screen.present(view)
                 elif screen is self.screen_stack[0]:
                     self.pane.present(view)
