@@ -108,7 +108,7 @@ class ProviderGuard:
 
     def succeed(self, grant: Grant, tokens: int, window: RateWindow | None, now: float) -> None:
         """The call was answered and took so many tokens; `window` is what the provider says of its limits."""
-        self._end(grant, tokens, now)
+        self._end(grant, tokens or grant.tokens, now)
         self._pauses = 0
         self._concurrency.succeed()
         if self._breaker.succeed(probe=grant.probe):

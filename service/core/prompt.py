@@ -1,6 +1,7 @@
 """What the judge is told and how its answer is read."""
 
 import json
+import re
 from typing import Any
 
 from service.contracts.enums import EssayComparisonWinner
@@ -32,6 +33,9 @@ ANSWER_SCHEMA: dict[str, Any] = {
 """JSON Schema of the answer, in the subset that the vendors' strict modes accept (no length limits)."""
 
 
+_FENCE = re.compile(r"\A```[a-z]*\n(.*)\n```\Z", re.DOTALL)
+"""Markdown around the answer, from upstreams that ignore the schema."""
+
 _WINNERS = frozenset(winner.value for winner in EssayComparisonWinner)
 
 
@@ -50,8 +54,9 @@ def read_judgement(answer: str | bytes) -> Judgement:
     Raises `ProviderFailure`: `PARSING_ERROR` where it is no JSON, `INVALID_RESPONSE` where it is JSON of
     another shape. Its message never quotes the answer.
     """
+    text = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
     try:
-        document = json.loads(answer)
+        document = json.loads(_FENCE.sub(r"\1", text.strip("\ufeff \t\r\n")))
     except (ValueError, RecursionError) as error:
         raise ProviderFailure(
             LLMErrorCode.PARSING_ERROR, "The provider's answer is not JSON.", retryable=True

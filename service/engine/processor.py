@@ -154,7 +154,8 @@ class Processor:
             _note_usage(span, failure.usage)
             span.end(failure.code.value)
             seconds = self._clock.monotonic() - started
-            unconfirmed_usd = self._budget.unconfirmed_usd(failure, estimated_usd)
+            is_unconfirmed = failure.may_be_billed and not failure.usage.is_known
+            unconfirmed_usd = estimated_usd if is_unconfirmed else 0.0
             self._budget.settle(claim.sequence, failure.usage.cost_usd + unconfirmed_usd)
             attempt = _note_attempt(started_at, seconds, route, failure.code)
             model = failure.model or route.model
@@ -173,9 +174,17 @@ class Processor:
             span.note(gen_ai__response__model=reply.model)
             span.end()
             seconds = self._clock.monotonic() - started
-            self._budget.settle(claim.sequence, reply.usage.cost_usd)
+            unconfirmed_usd = 0.0 if reply.usage.is_known else estimated_usd
+            self._budget.settle(claim.sequence, reply.usage.cost_usd + unconfirmed_usd)
             attempt = _note_attempt(started_at, seconds, route)
-            call_spent = Spent(reply.usage, seconds, reply.model, calls=1, attempts=(attempt,))
+            call_spent = Spent(
+                reply.usage,
+                seconds,
+                reply.model,
+                calls=1,
+                unconfirmed_usd=unconfirmed_usd,
+                attempts=(attempt,),
+            )
             await self._after_reply(claim, route, reply, call_spent)
 
     def _compose_call(self, claim: Claim, route: Route) -> ProviderCall:

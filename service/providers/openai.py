@@ -35,7 +35,9 @@ from service.providers.refusals import (
 from service.providers.waits import make_window, read_duration_seconds, read_remaining, read_wait_seconds
 
 _VERDICT_OF_CODE: Final[Mapping[tuple[int, str], Verdict]] = {
+    (400, "content_filter"): WITHHELD,  # Azure's
     (400, "content_policy_violation"): WITHHELD,
+    (400, "invalid_prompt"): WITHHELD,
     (400, "context_length_exceeded"): TOO_LONG,
     (400, "string_above_max_length"): TOO_LONG,
     (400, "model_not_found"): MODEL_MISSING,

@@ -66,6 +66,9 @@ VERDICT_OF_STATUS: Final[Mapping[int, Verdict]] = {
     425: Verdict(_AWAY, True, "It is not ready yet."),
     429: RATE,
     501: Verdict(_API, False, "It does not offer this call."),
+    # 520 to 526 are Cloudflare's: of these two the call may have reached the provider.
+    520: Verdict(_AWAY, True, "Its gateway got no proper answer.", may_be_billed=True),
+    524: Verdict(_AWAY, True, "Its gateway gave up waiting.", may_be_billed=True),
     502: Verdict(_AWAY, True, "Its gateway lost the call.", may_be_billed=True),
     503: Verdict(_AWAY, True, "It is overloaded or under maintenance."),
     504: Verdict(_AWAY, True, "Its gateway gave up waiting.", may_be_billed=True),
