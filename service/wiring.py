@@ -347,6 +347,11 @@ def _watch(
         "Age of the oldest waiting request, in seconds",
         read_oldest_age_seconds,
     )
+    metrics.gauge(
+        "llm_queue_quarantined",
+        "Stored rows that cannot be read and were set aside",
+        lambda: queue.stats().quarantined.count,
+    )
     metrics.gauge("llm_requests_in_flight", "Requests being worked on", pool.in_flight_count)
     metrics.gauge("llm_outbox_depth", "Callbacks the broker has not acknowledged", queue.outbox.depth)
     metrics.gauge("llm_outbox_parked", "Callbacks the broker refused for good", queue.outbox.parked)

@@ -88,6 +88,10 @@ class QueueUnavailable(ServiceError):
     """The durable queue cannot be read or written."""
 
 
+class QueueRejected(QueueUnavailable):
+    """The queue works, and cannot store or read this one thing: trying again does not help."""
+
+
 class QueueLocked(QueueUnavailable):
     """The queue file is owned by another process."""
 

@@ -22,6 +22,7 @@ from service.core.records import (
     ParkedCallback,
     Place,
     ProviderCall,
+    Quarantined,
     Receipt,
     SpanKind,
     UsageEntry,
@@ -165,6 +166,8 @@ class QueueStats(QueueHealth, Protocol):
     def elsewhere(self) -> int: ...
     @property
     def oldest_accepted_at(self) -> datetime | None: ...
+    @property
+    def quarantined(self) -> Quarantined: ...
     @property
     def of_caller(self) -> Callable[[str | None], int]: ...
 

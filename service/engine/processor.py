@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import structlog
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.callback import compose_failure, compose_success, read_trace_id
-from service.core.errors import CallCutOff, ProviderFailure, QueueUnavailable, Refused
+from service.core.errors import CallCutOff, ProviderFailure, QueueRejected, QueueUnavailable, Refused
 from service.core.outcome import AttemptRecord, ProviderReply, Spent, Usage
 from service.core.pacing import LONGEST_PAUSE_SECONDS
 from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue, Span, Tracing
@@ -74,9 +75,22 @@ class Processor:
                 llmctl__queue_wait_seconds=waited_seconds,
             )
         try:
-            await self._process(claim)
+            await self._end(claim, self._process(claim))
         finally:
             span.end()
+
+    async def _end(self, claim: Claim, work: Awaitable[None]) -> None:
+        """Makes sure that a claim ends whatever happens: a defect here must not stop other requests."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - whatever it is, its request ends and others go on
+            queue_id, code = claim.request.queue_id, LLMErrorCode.INTERNAL_ERROR
+            _log.exception("request fails by a defect of the service", request_id=queue_id)
+            message = f"The service failed while it worked on the request ({type(error).__name__})."
+            try:
+                await self._fail(claim, self._provider_of(claim), code, message, claim.spent)
+            except Exception:  # noqa: BLE001
+                _log.exception("request cannot be ended, the next start tries again", request_id=queue_id)
 
     async def _process(self, claim: Claim) -> None:
         now = self._clock.now()
@@ -111,7 +125,7 @@ class Processor:
 
     async def cancel(self, claim: Claim) -> None:
         """Ends a request that was waiting, and whose claim was not counted as an attempt."""
-        await self._cancel_unstarted(claim, attempts_begun=claim.attempt)
+        await self._end(claim, self._cancel_unstarted(claim, attempts_begun=claim.attempt))
 
     async def _cancel_unstarted(self, claim: Claim, *, attempts_begun: int) -> None:
         # One whose end is not known was begun by a process that was killed, or by another replica.
@@ -378,10 +392,15 @@ class Processor:
         )
 
     async def _record(self, claim: Claim, callback: Callback) -> None:
-        """Makes the outcome durable; it is paid for, so it is held until the queue takes it."""
+        """Makes the outcome durable; it is paid for, so it is held until the queue takes it.
+
+        Raises `QueueRejected` if the queue works and cannot store this outcome.
+        """
         while True:
             try:
                 await asyncio.shield(self._queue.complete(claim, callback))
+            except QueueRejected:
+                raise
             except QueueUnavailable as error:
                 _log.critical(
                     "outcome cannot be stored, will be tried again",
@@ -397,6 +416,8 @@ class Processor:
         while True:
             try:
                 await asyncio.shield(self._queue.retry(claim, after_seconds, spent, counted=counted))
+            except QueueRejected:
+                raise
             except QueueUnavailable as error:
                 _log.critical(
                     "failed attempt cannot be stored, will be tried again",

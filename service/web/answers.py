@@ -52,6 +52,13 @@ class DiskFigures(_Shape):
     reserve_bytes: Count = Field(description="With less than this free, nothing more is accepted")
 
 
+class QuarantineFigures(_Shape):
+    """Stored rows that cannot be read; each was accepted and has no outcome."""
+
+    count: Count
+    reason: str | None = Field(description="Why one of them cannot be read")
+
+
 class QueueFigures(_Shape):
     """The durable queue."""
 
@@ -60,6 +67,7 @@ class QueueFigures(_Shape):
     capacity: Count
     oldest_age_seconds: Seconds
     disk: DiskFigures | None = Field(description="Null where the queue is no file, or the disk is not read")
+    quarantined: QuarantineFigures
     topics: dict[str, str] | None = Field(description="By what they are for; null where the queue is a file")
 
 
