@@ -206,7 +206,7 @@ class Processor:
         overrides = request.request_data.llm_config_overrides
         return ProviderCall(
             system_prompt=(overrides.system_prompt_override if overrides else None) or SYSTEM_PROMPT,
-            user_prompt=compose_user_prompt(request.request_data),
+            user_prompt=compose_user_prompt(request.request_data, request.queue_id),
             model=route.model,
             temperature=overrides.temperature_override if overrides else None,
             max_tokens=overrides.max_tokens_override if overrides else None,
