@@ -118,7 +118,11 @@ def build(settings: Settings) -> Service:
     tracing = open_tracing(version("llmctl"))
     metrics = Metrics([name for provider in LLMProviderType for name in catalogue.names(provider)])
     guards = Guards(
-        _read_limits(settings, providers), settings.default_llm_provider, clock, on_change=queue.nudge
+        _read_limits(settings, providers),
+        settings.default_llm_provider,
+        clock,
+        on_change=queue.nudge,
+        default_models={name: provider.default_model for name, provider in providers.items()},
     )
     wishes = Wishes()
     limits = BudgetLimits(settings.max_cost_usd_per_request, settings.max_cost_usd_per_day)

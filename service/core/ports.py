@@ -32,8 +32,11 @@ Positions = Mapping[str, Mapping[int, int]]
 """Topic to partition to offset: nothing of ours that is not forgotten stands before it."""
 
 
-Admit = Callable[[int, str | None, int], bool]
-"""Whether a call may begin now, given sequence, provider and estimated tokens; a yes is a reservation."""
+Admit = Callable[[int, str | None, str | None, int], bool]
+"""Whether a call may begin now, given sequence, provider, model and estimated tokens; a yes is a reservation.
+
+None stands for the default provider and for its default model.
+"""
 
 
 class RequestQueue(Protocol):
@@ -49,7 +52,7 @@ class RequestQueue(Protocol):
     async def claim(self, limit: int, admit: Admit) -> Sequence[Claim]:
         """Takes up to `limit` requests to work on, waiting for the first; counts the attempt durably.
 
-        `admit` is asked for each, in the order of urgency; a provider that refuses one keeps all of its own.
+        `admit` is called for each, in the order of urgency; if it refuses one, all of that model wait.
         """
         ...
 

@@ -13,7 +13,6 @@ from service.contracts.error_codes import LLMErrorCode
 from service.core.callback import compose_failure, compose_success, read_trace_id
 from service.core.errors import CallCutOff, ProviderFailure, QueueRejected, QueueUnavailable, Refused
 from service.core.outcome import AttemptRecord, ProviderReply, Spent, Usage
-from service.core.pacing import LONGEST_PAUSE_SECONDS
 from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue, Span, Tracing
 from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
 from service.core.records import Callback, Claim, ProviderCall, Route, SpanKind
@@ -24,7 +23,6 @@ from service.engine.guards import Guards
 from service.engine.routing import Router
 
 RECORD_AGAIN_SECONDS = 1.0
-REST_AFTER_OUTAGE_SECONDS = LONGEST_PAUSE_SECONDS + 1.0
 
 _log = structlog.get_logger("service.processor")
 
@@ -274,29 +272,24 @@ class Processor:
         spent = claim.spent + call_spent
         decision = decide(
             failure,
-            trouble=trouble,
+            trouble_seconds=None if trouble is None else trouble.paused_seconds,
             attempt=claim.attempt,
+            calls=spent.calls,
             max_attempts=self._max_attempts,
             now=self._clock.now(),
             expires_at=claim.request.expires_at,
             random=random.random(),  # noqa: S311 - jitter, not a secret
         )
         if isinstance(decision, RetryLater):
-            after_seconds = decision.after_seconds
-            if trouble and failure.code is not LLMErrorCode.PROVIDER_RATE_LIMIT:
-                # Another request makes the next probe: the fault may be with this one after all.
-                after_seconds = max(after_seconds, REST_AFTER_OUTAGE_SECONDS)
-            # What may be billed counts also in an outage, but the last attempt is kept for its end.
-            counted = not trouble or (failure.may_be_billed and claim.attempt < self._max_attempts)
-            await self._give_back(claim, after_seconds, spent, counted=counted)
+            await self._give_back(claim, decision.after_seconds, spent, counted=decision.counted)
             _log.warning(
                 "attempt failed, will be repeated",
                 request_id=claim.request.queue_id,
                 correlation_id=str(claim.request.correlation_id),
                 error_code=failure.code.value,
                 attempt=claim.attempt,
-                counted=counted,
-                retry_in_seconds=round(after_seconds, 3),
+                counted=decision.counted,
+                retry_in_seconds=round(decision.after_seconds, 3),
             )
             return
         details: dict[str, object] = {**failure.details, "attempts": claim.attempt}

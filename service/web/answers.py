@@ -14,9 +14,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMCancelledResponse, LLMQueuedResponse
-from service.core.guard import HoldReason
 from service.core.keys import KeyStatus
 from service.core.pacing import Circuit
+from service.core.pause import HoldReason
 from service.engine.drain import DrainState
 from service.engine.phase import Phase
 from service.web.errors import JSON

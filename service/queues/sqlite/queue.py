@@ -25,7 +25,7 @@ from service.core.errors import QueueUnavailable
 from service.core.outcome import Spent
 from service.core.ports import Admit, QueueDisk
 from service.core.records import Callback, Claim, JournalPage, Receipt
-from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
+from service.queues.backlog import Backlog, Waiting, admit_all, name_model, name_provider
 from service.queues.disk import DiskReserve
 from service.queues.snapshot import QueueSnapshot
 from service.queues.sqlite.charges import SqliteCharges
@@ -40,8 +40,8 @@ from service.queues.unread import UnreadRequests
 
 _PUT = (
     "INSERT INTO request "
-    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, provider, estimated_tokens, caller, "
-    "queue_id, attempts, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
+    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, provider, model, estimated_tokens, "
+    "caller, queue_id, attempts, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
 )
 _REMEMBER = (
     "INSERT OR REPLACE INTO idempotency "
@@ -58,7 +58,8 @@ _UNCOUNT_ATTEMPT = "UPDATE request SET attempts = attempts - 1 WHERE sequence = 
 _SPEND = "UPDATE request SET spent = ? WHERE sequence = ?"
 _READ_WAITING = (
     "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds, provider, estimated_tokens, "
-    "caller, queue_id FROM request WHERE unreadable IS NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
+    "caller, model, queue_id FROM request "
+    "WHERE unreadable IS NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
 )
 _READ_LAST = (
     "SELECT coalesce(max(sequence), 0) FROM (SELECT max(sequence) AS sequence FROM request UNION ALL "
@@ -135,6 +136,7 @@ class SqliteQueue:
             name_provider(request),
             estimated_tokens,
             request.caller,
+            name_model(request),
         )
         payload = _REQUESTS.dump_json(request)
         if not self._reserve.has_room(len(payload)):
@@ -148,6 +150,7 @@ class SqliteQueue:
                     waiting.expires_unix_seconds,
                     waiting.priority,
                     waiting.provider,
+                    waiting.model,
                     waiting.estimated_tokens,
                     waiting.caller,
                     request.queue_id,

@@ -8,6 +8,7 @@ CREATE TABLE request (
     queue_id TEXT NOT NULL,
     caller TEXT,
     provider TEXT,
+    model TEXT,
     accepted_unix_seconds REAL NOT NULL,
     expires_unix_seconds REAL NOT NULL,
     priority INTEGER NOT NULL,
