@@ -102,7 +102,7 @@ class Processor:
                 claim,
                 self._provider_of(claim),
                 LLMErrorCode.REQUEST_EXPIRED,
-                f"The request was not answered by its deadline; it has waited {waited:.1f} s.",
+                f"The request was not answered by its deadline; it has waited {max(0.0, waited):.1f} s.",
                 claim.spent,
             )
             return
