@@ -1,7 +1,6 @@
 """Composes the prompt for the judge and reads its answer."""
 
 import hashlib
-import itertools
 import json
 import re
 from typing import Any
@@ -62,12 +61,11 @@ def compose_user_prompt(request: LLMComparisonRequest, queue_id: str) -> str:
 
 def _choose_boundary(request: LLMComparisonRequest, queue_id: str) -> str:
     texts = (request.user_prompt, request.essay_a, request.essay_b)
-    for number in itertools.count():
+    number, boundary = 0, ""
+    while any(boundary in text for text in texts):
         digest = hashlib.sha256(f"essay boundary {number} of {queue_id}".encode()).hexdigest()
-        boundary = digest[:BOUNDARY_CHARACTERS]
-        if not any(boundary in text for text in texts):
-            return boundary
-    raise AssertionError("some boundary is in none of the texts")
+        number, boundary = number + 1, digest[:BOUNDARY_CHARACTERS]
+    return boundary
 
 
 def read_judgement(answer: str | bytes) -> Judgement:
