@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -10,13 +9,13 @@ from urllib.parse import urlsplit
 from llmctl.contexts import PRODUCTION
 from llmctl.exits import UsageProblem
 from llmctl.masking import mask_url
+from service.contracts.kafka_servers import find_wrong_server
 from simulator.kafka_address import KafkaAddress
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_BOOTSTRAP_SERVERS = "127.0.0.1:9092"
 
 _SWITCH = {"true": True, "false": False}
-_SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,12 @@ class Target:
     def bootstrap_servers(self) -> str:
         """Kafka's addresses, `host:port` with commas; UsageProblem where they are none."""
         servers = self.chosen_bootstrap_servers or DEFAULT_BOOTSTRAP_SERVERS
-        for server in servers.split(","):
-            found = _SERVER.fullmatch(server.strip())
-            if found is None or not 0 < int(found[1] or 9092) < 65536:
-                raise UsageProblem(
-                    f"{server!r}{self._say_origin('bootstrap_servers')} is no Kafka address; "
-                    f"write for example {DEFAULT_BOOTSTRAP_SERVERS}."
-                )
+        wrong = find_wrong_server(servers)
+        if wrong is not None:
+            raise UsageProblem(
+                f"{wrong!r}{self._say_origin('bootstrap_servers')} is no Kafka address; "
+                f"write for example {DEFAULT_BOOTSTRAP_SERVERS}."
+            )
         return servers
 
     @property

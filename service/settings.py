@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.kafka_servers import find_wrong_server
 from service.contracts.topics import (
     DEAD_LETTER_TOPIC,
     REQUEST_GROUP,
@@ -289,6 +290,14 @@ class Settings(BaseSettings):
             field.name: getattr(self, f"{provider.value}_{field.name}") for field in fields(VendorSettings)
         }
         return VendorSettings(**values)
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, value: str) -> str:
+        wrong = find_wrong_server(value)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is not a Kafka address; write for example localhost:9092")
+        return value
 
     @field_validator("usage_topic")
     @classmethod

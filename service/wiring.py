@@ -118,7 +118,11 @@ def build(settings: Settings) -> Service:
     tracing = open_tracing(version("llmctl"))
     metrics = Metrics([name for provider in LLMProviderType for name in catalogue.names(provider)])
     guards = Guards(
-        _read_limits(settings, providers), settings.default_llm_provider, clock, on_change=queue.nudge
+        _read_limits(settings, providers),
+        settings.default_llm_provider,
+        clock,
+        on_change=queue.nudge,
+        default_models={name: provider.default_model for name, provider in providers.items()},
     )
     wishes = Wishes()
     limits = BudgetLimits(settings.max_cost_usd_per_request, settings.max_cost_usd_per_day)
@@ -346,6 +350,11 @@ def _watch(
         "llm_queue_oldest_age_seconds",
         "Age of the oldest waiting request, in seconds",
         read_oldest_age_seconds,
+    )
+    metrics.gauge(
+        "llm_queue_quarantined",
+        "Stored rows that cannot be read and were set aside",
+        lambda: queue.stats().quarantined.count,
     )
     metrics.gauge("llm_requests_in_flight", "Requests being worked on", pool.in_flight_count)
     metrics.gauge("llm_outbox_depth", "Callbacks the broker has not acknowledged", queue.outbox.depth)

@@ -24,6 +24,7 @@ from llmctl.exits import UsageProblem
 from service.contracts.codec import open_envelope, read_header
 from service.contracts.enums import ProcessingEvent
 from service.contracts.events import ComparisonResultEnvelope
+from service.contracts.moments import bound_timestamp
 from simulator.kafka_address import KafkaAddress
 
 FETCH_WAIT_MILLISECONDS = 50  # the embedded broker does not wake a waiting fetch
@@ -191,7 +192,7 @@ def read_record(record: Any) -> CallbackRecord:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp_milliseconds=record.timestamp,
+        timestamp_milliseconds=bound_timestamp(record.timestamp),
         key=record.key,
         headers=tuple(record.headers),
         value=record.value,

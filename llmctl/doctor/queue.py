@@ -15,7 +15,7 @@ NEARLY_FULL = 0.8
 LONG_WAIT_SECONDS = 600.0
 SCARCE_RESERVES = 10
 """A disk with less free than so many of the queue's reserves is soon full."""
-_NAMES = ("waiting", "outbox", "undelivered", "disk")
+_NAMES = ("waiting", "outbox", "undelivered", "unreadable", "disk")
 
 
 def judge_queue(facts: ServiceFacts) -> list[Check]:
@@ -28,6 +28,7 @@ def judge_queue(facts: ServiceFacts) -> list[Check]:
             _judge_waiting(figures),
             _judge_outbox(figures),
             _judge_undelivered(figures),
+            _judge_quarantine(figures["queue"]),
             _judge_disk(figures["queue"]),
         ]
     except (KeyError, TypeError, ValueError):
@@ -76,6 +77,19 @@ def _judge_undelivered(figures: Mapping[str, Any]) -> Check:
         "undelivered",
         f"{say_count(parked, 'callback')} that the broker refused for good",
         "`llmctl undelivered list` says why, `llmctl undelivered resend` sends them again.",
+    )
+
+
+def _judge_quarantine(queue: Mapping[str, Any]) -> Check:
+    section, quarantined = Section(GROUP), queue["quarantined"]
+    count = int(quarantined["count"])
+    if not count:
+        return section.passed("unreadable", "none")
+    return section.failed(
+        "unreadable",
+        f"{say_count(count, 'row')} of the queue file cannot be read ({quarantined['reason']}): set aside, "
+        "and never called back",
+        "The log names them; look at the rows with `unreadable` in the file, and restore them from a backup.",
     )
 
 

@@ -61,7 +61,8 @@ def _judge_copies(section: Section, state: TopicState, cluster: ClusterState) ->
     if cluster.embedded:
         return section.left_out("copies", "the embedded broker holds one, in memory")
     copies = min((each.replicas for each in state.partitions), default=0)
-    wanted = _read_number(state.settings or {}, "min.insync.replicas") or 1
+    configured = _read_number(state.settings or {}, "min.insync.replicas") or 1
+    wanted = min(configured, copies)  # Kafka writes to a topic with fewer copies than that as well
     seen = f"{_say_copies(copies)} on {cluster.brokers} brokers"
     if cluster.brokers == 1:
         seen = "1 copy, on the only broker"

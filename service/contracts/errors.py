@@ -1,12 +1,12 @@
 """The one shape of an error, in HTTP bodies and in callbacks alike."""
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.contracts.error_codes import LLMErrorCode
+from service.contracts.moments import Moment
 
 MAX_ERROR_MESSAGE_CHARACTERS = 1000
 
@@ -21,7 +21,7 @@ class ErrorDetail(BaseModel):
         min_length=1, max_length=MAX_ERROR_MESSAGE_CHARACTERS, description="What is wrong, where, what to do"
     )
     correlation_id: UUID = Field(description="Correlation ID for distributed tracing")
-    timestamp: datetime = Field(description="When the error was noticed")
+    timestamp: Moment = Field(description="When the error was noticed")
     service: str = Field(description="Which service noticed it")
     operation: str = Field(description="What it was doing")
     details: dict[str, Any] = Field(default_factory=dict, description="Facts that help to act on it")

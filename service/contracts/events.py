@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.contracts.enums import EssayComparisonWinner, LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.errors import ErrorDetail
+from service.contracts.moments import Moment
 
 SCHEMA_VERSION = 1
 MAX_JUSTIFICATION_CHARACTERS = 500
@@ -70,8 +71,8 @@ class LLMComparisonResultV1(BaseModel):
     token_usage: TokenUsage = Field(default_factory=TokenUsage, description="Token usage breakdown")
     cost_estimate: float = Field(ge=0.0, allow_inf_nan=False, description="Estimated cost in USD")
 
-    requested_at: datetime = Field(description="When the request was accepted")
-    completed_at: datetime = Field(description="When its outcome was known")
+    requested_at: Moment = Field(description="When the request was accepted")
+    completed_at: Moment = Field(description="When its outcome was known")
 
     trace_id: str | None = Field(default=None, description="Distributed trace ID")
     request_metadata: dict[str, Any] = Field(
@@ -126,8 +127,8 @@ class LLMUsageV1(BaseModel):
     )
     error_code: LLMErrorCode | None = Field(description="How the request ended; null with an answer")
 
-    requested_at: datetime = Field(description="When the request was accepted")
-    completed_at: datetime = Field(description="When its outcome was known")
+    requested_at: Moment = Field(description="When the request was accepted")
+    completed_at: Moment = Field(description="When its outcome was known")
 
 
 class EventEnvelope(BaseModel, Generic[DataT]):
@@ -139,7 +140,7 @@ class EventEnvelope(BaseModel, Generic[DataT]):
         default_factory=uuid4, description="The same for every copy of an event, different for every event"
     )
     event_type: str = Field(description="A value of ProcessingEvent")
-    event_timestamp: datetime = Field(
+    event_timestamp: Moment = Field(
         default_factory=lambda: datetime.now(UTC),
         description="When the event came to be, not when it was sent",
     )

@@ -81,6 +81,7 @@ def _compose(
     judgement: Judgement | None = None,
     error: ErrorDetail | None = None,
 ) -> Callback:
+    now = max(now, request.queued_at)  # the wall clock may have been set back meanwhile
     result = LLMComparisonResultV1(
         request_id=request.queue_id,
         correlation_id=request.correlation_id,

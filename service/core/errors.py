@@ -69,6 +69,8 @@ class ProviderFailure(ServiceError):
     """Whether the provider may charge for it although no usage is known."""
     model: str | None = None
     """The model that was asked, as the provider names it."""
+    of_account: bool = False
+    """Whether the refusal certainly concerns every call of the account, such as a used-up quota."""
     details: dict[str, Any] = field(default_factory=dict)
     """Facts for whoever looks into it: HTTP status, the provider's request id."""
 
@@ -86,6 +88,10 @@ class CallCutOff(ServiceError):
 
 class QueueUnavailable(ServiceError):
     """The durable queue cannot be read or written."""
+
+
+class QueueRejected(QueueUnavailable):
+    """The queue works, and cannot store or read this one thing: trying again does not help."""
 
 
 class QueueLocked(QueueUnavailable):

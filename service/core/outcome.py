@@ -24,6 +24,11 @@ class Usage:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the provider reported what a call used; every call uses some tokens."""
+        return self.total_tokens > 0 or self.cost_usd > 0
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.prompt_tokens + other.prompt_tokens,

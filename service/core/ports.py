@@ -22,6 +22,7 @@ from service.core.records import (
     ParkedCallback,
     Place,
     ProviderCall,
+    Quarantined,
     Receipt,
     SpanKind,
     UsageEntry,
@@ -31,8 +32,11 @@ Positions = Mapping[str, Mapping[int, int]]
 """Topic to partition to offset: nothing of ours that is not forgotten stands before it."""
 
 
-Admit = Callable[[int, str | None, int], bool]
-"""Whether a call may begin now, given sequence, provider and estimated tokens; a yes is a reservation."""
+Admit = Callable[[int, str | None, str | None, int], bool]
+"""Whether a call may begin now, given sequence, provider, model and estimated tokens; a yes is a reservation.
+
+None stands for the default provider and for its default model.
+"""
 
 
 class RequestQueue(Protocol):
@@ -48,7 +52,7 @@ class RequestQueue(Protocol):
     async def claim(self, limit: int, admit: Admit) -> Sequence[Claim]:
         """Takes up to `limit` requests to work on, waiting for the first; counts the attempt durably.
 
-        `admit` is asked for each, in the order of urgency; a provider that refuses one keeps all of its own.
+        `admit` is called for each, in the order of urgency; if it refuses one, all of that model wait.
         """
         ...
 
@@ -165,6 +169,8 @@ class QueueStats(QueueHealth, Protocol):
     def elsewhere(self) -> int: ...
     @property
     def oldest_accepted_at(self) -> datetime | None: ...
+    @property
+    def quarantined(self) -> Quarantined: ...
     @property
     def of_caller(self) -> Callable[[str | None], int]: ...
 

@@ -84,6 +84,15 @@ class OutboxEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The stored rows that cannot be read and were set aside."""
+
+    count: int = 0
+    reason: str | None = None
+    """Why one of them was."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageEntry:
     """A usage event that is durable and not yet known to stand on its topic."""
 

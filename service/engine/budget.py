@@ -11,7 +11,6 @@ from datetime import date
 
 from service.contracts.enums import LLMProviderType
 from service.contracts.tokens import EXPECTED_ANSWER_TOKENS, estimate_tokens
-from service.core.errors import ProviderFailure
 from service.core.outcome import Spent
 from service.core.ports import Clock, CostMemory, PriceList
 from service.core.records import ProviderCall
@@ -77,10 +76,6 @@ class Budget:
             return
         self._reserved_usd = self._reserved_usd - reserved_usd if self._reserved else 0.0
         self._spent_usd += cost_usd
-
-    def unconfirmed_usd(self, failure: ProviderFailure, estimated_usd: float) -> float:
-        """What a failed call may cost of which no usage is known."""
-        return estimated_usd if failure.may_be_billed and not failure.usage.total_tokens else 0.0
 
     async def _begin_day(self) -> None:
         today = self._clock.now().date()

@@ -1,4 +1,4 @@
-"""The guards of all providers: who may be asked now, and who wakes the pool when that changes."""
+"""Admits calls to all providers, and wakes the pool when that changes."""
 
 import asyncio
 import random
@@ -10,10 +10,12 @@ import structlog
 
 from service.contracts.enums import LLMProviderType
 from service.core.errors import ProviderFailure
-from service.core.guard import FOREVER, Grant, GuardState, Limits, ProviderGuard
+from service.core.guard import FOREVER, GuardState, Limits, Permit, ProviderGuard
 from service.core.outcome import ProviderReply
 from service.core.pacing import Circuit
 from service.core.ports import Clock
+
+_PROVIDERS = {name.value: name for name in LLMProviderType}
 
 _log = structlog.get_logger("service.guard")
 
@@ -27,8 +29,16 @@ class HeldUntil:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a failed call says beyond its own request."""
+
+    paused_seconds: float = 0.0
+    """How long no call of the same model is made."""
+
+
 class Guards:
-    """Gives leave for calls, one grant a claim, and takes back each grant exactly once."""
+    """Grants permits for calls, one a claim, and ends each exactly once."""
 
     def __init__(
         self,
@@ -36,67 +46,70 @@ class Guards:
         default: LLMProviderType,
         clock: Clock,
         on_change: Callable[[], None],
+        default_models: Mapping[LLMProviderType, str],
     ) -> None:
         now = clock.monotonic()
         self._guards = {name: ProviderGuard(one, now) for name, one in limits.items()}
         self._default = default
+        self._default_models = default_models
         self._clock = clock
         self._on_change = on_change
-        self._grants: dict[int, tuple[LLMProviderType, Grant]] = {}
+        self._permits: dict[int, tuple[LLMProviderType, Permit]] = {}
         self._timers: dict[LLMProviderType, tuple[float, asyncio.TimerHandle]] = {}
 
-    def admit(self, sequence: int, provider: str | None, tokens: int) -> bool:
-        """Whether a call for this request may begin now; a yes must be followed by an end of its grant."""
-        name = self._default if provider is None else LLMProviderType(provider)
-        guard = self._guards.get(name)
-        if guard is None:
+    def admit(self, sequence: int, provider: str | None, model: str | None, tokens: int) -> bool:
+        """Whether a call for this request may begin now; a yes must be followed by an end of its permit."""
+        name = self._default if provider is None else _PROVIDERS.get(provider)
+        guard = None if name is None else self._guards.get(name)
+        if guard is None or name is None:
             return True  # not configured any more: the processor says so to the caller
         now = self._clock.monotonic()
-        grant = guard.admit(tokens, now)
-        if grant is None:
-            self._wake_later(name, guard.seconds_until_change(now))
+        model = model or self._default_models[name]
+        permit = guard.admit(sequence, model, tokens, now)
+        if permit is None:
+            self._wake_later(name, guard.seconds_until_change(model, now))
             return False
-        self._grants[sequence] = (name, grant)
+        self._permits[sequence] = (name, permit)
         return True
 
     def confirm(self, sequence: int) -> bool:
         """Whether an admitted call may still begin, now that its claim is durable; else release it."""
-        name, grant = self._grants.get(sequence, (None, None))
-        if name is None or grant is None:
+        name, permit = self._permits.get(sequence, (None, None))
+        if name is None or permit is None:
             return True  # nobody guards it
-        return self._guards[name].still_grants(grant, self._clock.monotonic())
+        return self._guards[name].still_permits(permit, self._clock.monotonic())
 
     def release(self, sequence: int) -> None:
-        """The request's call was not made, or has no outcome; nothing where its grant has ended already."""
-        name, grant = self._grants.pop(sequence, (None, None))
-        if name is None or grant is None:
+        """Ends the permit of a call that was not made, or has no outcome, if it hasn't ended already."""
+        name, permit = self._permits.pop(sequence, (None, None))
+        if name is None or permit is None:
             return
-        self._guards[name].release(grant, self._clock.monotonic())
+        self._guards[name].release(permit, self._clock.monotonic())
         self._on_change()
 
     def succeed(self, sequence: int, reply: ProviderReply) -> None:
-        """The request's call was answered."""
-        name, grant = self._grants.pop(sequence, (None, None))
-        if name is None or grant is None:
+        """Ends the permit of a call that was answered."""
+        name, permit = self._permits.pop(sequence, (None, None))
+        if name is None or permit is None:
             return
         guard = self._guards[name]
         before = guard.circuit
-        guard.succeed(grant, reply.usage.total_tokens, reply.window, self._clock.monotonic())
+        guard.succeed(permit, reply.usage.total_tokens, reply.window, self._clock.monotonic())
         self._tell(name, guard, before)
         self._on_change()
 
-    def fail(self, sequence: int, failure: ProviderFailure) -> bool:
-        """The request's call failed; returns whether that is the provider's trouble and not the request's."""
-        name, grant = self._grants.pop(sequence, (None, None))
-        if name is None or grant is None:
-            return False
+    def fail(self, sequence: int, failure: ProviderFailure) -> Trouble | None:
+        """Ends the permit of a call that failed; returns None if only the request itself can be at fault."""
+        name, permit = self._permits.pop(sequence, (None, None))
+        if name is None or permit is None:
+            return None
         guard = self._guards[name]
         now = self._clock.monotonic()
         before = guard.circuit
-        trouble = guard.fail(grant, failure, now, random.random())  # noqa: S311 - jitter, not a secret
+        trouble = guard.fail(permit, failure, now, random.random())  # noqa: S311 - jitter, not a secret
         self._tell(name, guard, before)
         self._on_change()
-        return trouble
+        return Trouble(guard.paused_seconds(permit.model, now)) if trouble else None
 
     def hold(self, name: LLMProviderType, seconds: float | None) -> None:
         """An operator's word: its requests wait, for so long or until released."""

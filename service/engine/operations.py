@@ -144,6 +144,7 @@ class Operations:
                 "capacity": self._deployment.queue_capacity,
                 "oldest_age_seconds": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
                 "disk": self._describe_disk(),
+                "quarantined": {"count": stats.quarantined.count, "reason": stats.quarantined.reason},
                 "topics": dict(self._deployment.queue_topics) or None,
             },
             "in_flight": self._pool.in_flight_count(),

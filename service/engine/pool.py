@@ -82,8 +82,8 @@ class Pool:
         limit = min(self._concurrency - self._in_flight, MAX_CLAIMS_AT_ONCE)
         granted: set[int] = set()
 
-        def admit(sequence: int, provider: str | None, tokens: int) -> bool:
-            if not self._guards.admit(sequence, provider, tokens):
+        def admit(sequence: int, provider: str | None, model: str | None, tokens: int) -> bool:
+            if not self._guards.admit(sequence, provider, model, tokens):
                 return False
             granted.add(sequence)
             return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,9 +11,8 @@ import structlog
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.core.callback import compose_failure, compose_success, read_trace_id
-from service.core.errors import CallCutOff, ProviderFailure, QueueUnavailable, Refused
+from service.core.errors import CallCutOff, ProviderFailure, QueueRejected, QueueUnavailable, Refused
 from service.core.outcome import AttemptRecord, ProviderReply, Spent, Usage
-from service.core.pacing import LONGEST_PAUSE_SECONDS
 from service.core.ports import Clock, LLMProvider, RequestMeter, RequestQueue, Span, Tracing
 from service.core.prompt import SYSTEM_PROMPT, compose_user_prompt
 from service.core.records import Callback, Claim, ProviderCall, Route, SpanKind
@@ -23,7 +23,6 @@ from service.engine.guards import Guards
 from service.engine.routing import Router
 
 RECORD_AGAIN_SECONDS = 1.0
-REST_AFTER_OUTAGE_SECONDS = LONGEST_PAUSE_SECONDS + 1.0
 
 _log = structlog.get_logger("service.processor")
 
@@ -74,9 +73,22 @@ class Processor:
                 llmctl__queue_wait_seconds=waited_seconds,
             )
         try:
-            await self._process(claim)
+            await self._end(claim, self._process(claim))
         finally:
             span.end()
+
+    async def _end(self, claim: Claim, work: Awaitable[None]) -> None:
+        """Makes sure that a claim ends whatever happens: a defect here must not stop other requests."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - whatever it is, its request ends and others go on
+            queue_id, code = claim.request.queue_id, LLMErrorCode.INTERNAL_ERROR
+            _log.exception("request fails by a defect of the service", request_id=queue_id)
+            message = f"The service failed while it worked on the request ({type(error).__name__})."
+            try:
+                await self._fail(claim, self._provider_of(claim), code, message, claim.spent)
+            except Exception:  # noqa: BLE001
+                _log.exception("request cannot be ended, the next start tries again", request_id=queue_id)
 
     async def _process(self, claim: Claim) -> None:
         now = self._clock.now()
@@ -90,7 +102,7 @@ class Processor:
                 claim,
                 self._provider_of(claim),
                 LLMErrorCode.REQUEST_EXPIRED,
-                f"The request was not answered by its deadline; it has waited {waited:.1f} s.",
+                f"The request was not answered by its deadline; it has waited {max(0.0, waited):.1f} s.",
                 claim.spent,
             )
             return
@@ -111,7 +123,7 @@ class Processor:
 
     async def cancel(self, claim: Claim) -> None:
         """Ends a request that was waiting, and whose claim was not counted as an attempt."""
-        await self._cancel_unstarted(claim, attempts_begun=claim.attempt)
+        await self._end(claim, self._cancel_unstarted(claim, attempts_begun=claim.attempt))
 
     async def _cancel_unstarted(self, claim: Claim, *, attempts_begun: int) -> None:
         # One whose end is not known was begun by a process that was killed, or by another replica.
@@ -154,7 +166,8 @@ class Processor:
             _note_usage(span, failure.usage)
             span.end(failure.code.value)
             seconds = self._clock.monotonic() - started
-            unconfirmed_usd = self._budget.unconfirmed_usd(failure, estimated_usd)
+            is_unconfirmed = failure.may_be_billed and not failure.usage.is_known
+            unconfirmed_usd = estimated_usd if is_unconfirmed else 0.0
             self._budget.settle(claim.sequence, failure.usage.cost_usd + unconfirmed_usd)
             attempt = _note_attempt(started_at, seconds, route, failure.code)
             model = failure.model or route.model
@@ -173,9 +186,17 @@ class Processor:
             span.note(gen_ai__response__model=reply.model)
             span.end()
             seconds = self._clock.monotonic() - started
-            self._budget.settle(claim.sequence, reply.usage.cost_usd)
+            unconfirmed_usd = 0.0 if reply.usage.is_known else estimated_usd
+            self._budget.settle(claim.sequence, reply.usage.cost_usd + unconfirmed_usd)
             attempt = _note_attempt(started_at, seconds, route)
-            call_spent = Spent(reply.usage, seconds, reply.model, calls=1, attempts=(attempt,))
+            call_spent = Spent(
+                reply.usage,
+                seconds,
+                reply.model,
+                calls=1,
+                unconfirmed_usd=unconfirmed_usd,
+                attempts=(attempt,),
+            )
             await self._after_reply(claim, route, reply, call_spent)
 
     def _compose_call(self, claim: Claim, route: Route) -> ProviderCall:
@@ -183,7 +204,7 @@ class Processor:
         overrides = request.request_data.llm_config_overrides
         return ProviderCall(
             system_prompt=(overrides.system_prompt_override if overrides else None) or SYSTEM_PROMPT,
-            user_prompt=compose_user_prompt(request.request_data),
+            user_prompt=compose_user_prompt(request.request_data, request.queue_id),
             model=route.model,
             temperature=overrides.temperature_override if overrides else None,
             max_tokens=overrides.max_tokens_override if overrides else None,
@@ -251,29 +272,24 @@ class Processor:
         spent = claim.spent + call_spent
         decision = decide(
             failure,
-            trouble=trouble,
+            trouble_seconds=None if trouble is None else trouble.paused_seconds,
             attempt=claim.attempt,
+            calls=spent.calls,
             max_attempts=self._max_attempts,
             now=self._clock.now(),
             expires_at=claim.request.expires_at,
             random=random.random(),  # noqa: S311 - jitter, not a secret
         )
         if isinstance(decision, RetryLater):
-            after_seconds = decision.after_seconds
-            if trouble and failure.code is not LLMErrorCode.PROVIDER_RATE_LIMIT:
-                # Another request makes the next probe: the fault may be with this one after all.
-                after_seconds = max(after_seconds, REST_AFTER_OUTAGE_SECONDS)
-            # What may be billed counts also in an outage, but the last attempt is kept for its end.
-            counted = not trouble or (failure.may_be_billed and claim.attempt < self._max_attempts)
-            await self._give_back(claim, after_seconds, spent, counted=counted)
+            await self._give_back(claim, decision.after_seconds, spent, counted=decision.counted)
             _log.warning(
                 "attempt failed, will be repeated",
                 request_id=claim.request.queue_id,
                 correlation_id=str(claim.request.correlation_id),
                 error_code=failure.code.value,
                 attempt=claim.attempt,
-                counted=counted,
-                retry_in_seconds=round(after_seconds, 3),
+                counted=decision.counted,
+                retry_in_seconds=round(decision.after_seconds, 3),
             )
             return
         details: dict[str, object] = {**failure.details, "attempts": claim.attempt}
@@ -369,10 +385,15 @@ class Processor:
         )
 
     async def _record(self, claim: Claim, callback: Callback) -> None:
-        """Makes the outcome durable; it is paid for, so it is held until the queue takes it."""
+        """Makes the outcome durable; it is paid for, so it is held until the queue takes it.
+
+        Raises `QueueRejected` if the queue works and cannot store this outcome.
+        """
         while True:
             try:
                 await asyncio.shield(self._queue.complete(claim, callback))
+            except QueueRejected:
+                raise
             except QueueUnavailable as error:
                 _log.critical(
                     "outcome cannot be stored, will be tried again",
@@ -388,6 +409,8 @@ class Processor:
         while True:
             try:
                 await asyncio.shield(self._queue.retry(claim, after_seconds, spent, counted=counted))
+            except QueueRejected:
+                raise
             except QueueUnavailable as error:
                 _log.critical(
                     "failed attempt cannot be stored, will be tried again",

@@ -23,8 +23,17 @@ from service.core.outcome import RateWindow, Usage
 from service.core.prompt import ANSWER_SCHEMA
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
-from service.providers.dialect import Completion, Ending, check_key, get, list_headers, parse_url, post
-from service.providers.documents import clean, count, member, members, parse, text
+from service.providers.dialect import (
+    Completion,
+    Ending,
+    check_key,
+    get,
+    list_headers,
+    make_usage,
+    parse_url,
+    post,
+)
+from service.providers.documents import add_counts, clean, count, member, members, parse, text
 from service.providers.exchange import Answer
 from service.providers.refusals import (
     MODEL_MISSING,
@@ -161,10 +170,10 @@ def _find_limit(model: Model | None) -> int:
 def _read_usage(document: Mapping[str, Any]) -> Usage:
     """Anthropic counts what it read from and wrote to its cache beside the input; here it is part of it."""
     usage = member(document, "usage")
-    cached = count(usage, "cache_read_input_tokens")
-    return Usage(
-        prompt_tokens=count(usage, "input_tokens") + cached + count(usage, "cache_creation_input_tokens"),
-        completion_tokens=count(usage, "output_tokens"),
+    cached = count(usage, "cache_read_input_tokens", 0)
+    return make_usage(
+        add_counts(count(usage, "input_tokens"), cached, count(usage, "cache_creation_input_tokens", 0)),
+        count(usage, "output_tokens"),
         cached_tokens=cached,
         reasoning_tokens=count(member(usage, "output_tokens_details"), "thinking_tokens"),
     )

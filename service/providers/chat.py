@@ -8,8 +8,8 @@ import orjson
 from service.core.outcome import Usage
 from service.core.prompt import ANSWER_SCHEMA, ANSWER_SCHEMA_NAME
 from service.core.records import ProviderCall
-from service.providers.dialect import Ending
-from service.providers.documents import count, first, member
+from service.providers.dialect import Ending, make_usage
+from service.providers.documents import count, first, joined_text, member
 
 _RESPONSE_FORMAT: Final = orjson.Fragment(
     orjson.dumps(
@@ -34,11 +34,11 @@ def compose_chat(call: ProviderCall) -> dict[str, Any]:
 
 
 def read_usage(document: Mapping[str, Any]) -> Usage:
-    """The tokens that an answer says it took."""
+    """Returns the tokens that an answer says it used."""
     usage = member(document, "usage")
-    return Usage(
-        prompt_tokens=count(usage, "prompt_tokens"),
-        completion_tokens=count(usage, "completion_tokens"),
+    return make_usage(
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
         cached_tokens=count(member(usage, "prompt_tokens_details"), "cached_tokens"),
         reasoning_tokens=count(member(usage, "completion_tokens_details"), "reasoning_tokens"),
     )
@@ -49,13 +49,13 @@ def read_ending(document: Mapping[str, Any]) -> tuple[Ending, str]:
     choice = first(document, "choices")
     message = member(choice, "message")
     reason = choice.get("finish_reason")
-    content = message.get("content")
+    content = joined_text(message.get("content"))
     if reason == "content_filter":
         return Ending.WITHHELD, ""
     if message.get("refusal"):
         return Ending.REFUSED, ""
     if reason == "length":
         return Ending.LENGTH, ""
-    if not isinstance(content, str):
+    if content is None:
         return Ending.SHAPELESS, ""
     return Ending.COMPLETE, content

@@ -8,6 +8,8 @@ from typing import Final, cast
 import httpx
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from service.providers.heads import find_end, make_strict
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 READ_AHEAD_BYTES: Final = 256 * 1024
 """An answer that is not read stops the connection from reading further at about this size."""
@@ -32,7 +34,8 @@ class Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._failure: tuple[type[httpx.TransportError], str] | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._head = bytearray()
+        """What has come of the head so far."""
         self._head_complete = False
         self._status = 0
         self._surplus = False
@@ -130,20 +133,37 @@ class Connection(asyncio.Protocol):
         if self._answered:
             self.abort()
             return
-        if not self._head_complete:
-            self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
+            if not self._head_complete:
+                data = self._parse_heads(data)
+            if data:
+                self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self.fail(httpx.RemoteProtocolError, "The answer is no valid HTTP.")
             return
-        if not self._head_complete and self._head_bytes > MAX_HEAD_BYTES:
+        if not self._head_complete and len(self._head) > MAX_HEAD_BYTES:
             self.fail(httpx.RemoteProtocolError, "The head of the answer is too large.")
         elif self._buffered_bytes > READ_AHEAD_BYTES and not self._paused and not self._answered:
             assert self._transport is not None
             self._paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _parse_heads(self, data: bytes) -> bytes:
+        """Parses the head, and interim ones before it, once it is complete; returns what follows it."""
+        searched = len(self._head)
+        self._head += data
+        while not self._head_complete:
+            end = find_end(self._head, searched)
+            if end is None:
+                return b""
+            head = bytes(self._head[:end])
+            del self._head[:end]
+            searched = 0
+            self._parser.feed_data(make_strict(head))
+        rest = bytes(self._head)
+        self._head.clear()
+        return rest
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the answer: completely only where its end is told by the close."""

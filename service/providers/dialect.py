@@ -15,6 +15,7 @@ from service.core.errors import ProviderFailure
 from service.core.outcome import RateWindow, Usage
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
+from service.providers.documents import MAX_COUNT
 from service.providers.exchange import Answer
 
 _KEY: Final = re.compile(r"[!-~]+")
@@ -82,6 +83,27 @@ class Dialect(Protocol):
     def read_window(self, answer: Answer) -> RateWindow | None:
         """What an answer says of the limits, None where it says nothing."""
         ...
+
+
+def make_usage(
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    *,
+    cached_tokens: int | None = None,
+    reasoning_tokens: int | None = None,
+) -> Usage:
+    """Returns the usage, or an empty one if a count is missing or can't be right.
+
+    Cached and reasoning tokens are parts of the first two and never exceed them.
+    """
+    if prompt_tokens is None or completion_tokens is None or prompt_tokens + completion_tokens > MAX_COUNT:
+        return Usage()
+    return Usage(
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens=min(cached_tokens or 0, prompt_tokens),
+        reasoning_tokens=min(reasoning_tokens or 0, completion_tokens),
+    )
 
 
 def check_key(title: str, api_key: str) -> str:

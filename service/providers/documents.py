@@ -1,21 +1,36 @@
-"""JSON from the other side: whatever stands in it, reading it raises nothing and repeats nothing unfit."""
+"""Reads JSON documents from providers: raises nothing, and bounds every value that it returns."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
+MAX_COUNT: Final = 2**31 - 1
+"""The largest token count that is believed; a larger one counts as missing."""
+
 _NAME: Final = re.compile(r"[\w.:/\-\[\]]{1,200}", re.ASCII)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; an empty one where there is none."""
+    """Returns the JSON object in a body, or an empty one.
+
+    A body that is almost JSON is read as well: an answer that was paid for isn't discarded because of a byte
+    order mark, a NaN, or half of a surrogate pair.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}
+        document = _parse_leniently(body)
     return document if isinstance(document, dict) else {}
+
+
+def _parse_leniently(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def member(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -36,10 +51,33 @@ def first(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
 
 
-def count(document: Mapping[str, Any], name: str) -> int:
-    """A count in an object; 0 where there is none that can be one."""
+def count(document: Mapping[str, Any], name: str, default: int | None = None) -> int | None:
+    """Returns a count from 0 to `MAX_COUNT`; `default` if there is none, None if the value can't be one."""
     value = document.get(name)
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
+    if value is None:
+        return default
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    return value if fits else None
+
+
+def add_counts(*counts: int | None) -> int | None:
+    """Returns the sum, or None if one of them is missing."""
+    known = [each for each in counts if each is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def joined_text(value: Any) -> str | None:
+    """Returns a text, or the joined texts of a list of parts; None for anything else."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return None
+    texts = [
+        part if isinstance(part, str) else text(part, "text")
+        for part in value
+        if isinstance(part, str) or (isinstance(part, dict) and part.get("type") in {"text", "output_text"})
+    ]
+    return "".join(texts) if texts else None
 
 
 def text(document: Mapping[str, Any], name: str) -> str:

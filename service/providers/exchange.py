@@ -1,4 +1,4 @@
-"""One HTTP exchange with a provider: sent once, within a time and a size, or failed in our own terms."""
+"""Makes one HTTP exchange with a provider, within a limit of time and size."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, complete."""
+    """A response. The body is complete if the status is 200; otherwise it may be empty."""
 
     status: int
     headers: httpx.Headers
@@ -25,11 +25,14 @@ class Answer:
 async def exchange(
     transport: httpx.AsyncBaseTransport, request: httpx.Request, *, timeout_seconds: float
 ) -> Answer:
-    """Sends a request and reads the whole answer, whatever its status.
+    """Sends a request and reads the whole response.
 
     `timeout_seconds` limits everything from the wait for a connection to the last byte. Raises
-    `ProviderFailure`; its `may_be_billed` says whether the request can have reached the provider.
+    `ProviderFailure`; its `may_be_billed` says whether the request can have reached the provider. The status
+    and the headers of a refusal decide what it means: its body is left out if it can't be read.
     """
+    response: httpx.Response | None = None
+    body = b""
     try:
         async with asyncio.timeout(timeout_seconds):
             response = await transport.handle_async_request(request)
@@ -37,16 +40,24 @@ async def exchange(
                 body = await _read_limited(response)
             finally:
                 await response.aclose()
-    except TimeoutError as error:
-        raise ProviderFailure(
+    except ProviderFailure:
+        if response is None or response.status_code == httpx.codes.OK:
+            raise
+    except (TimeoutError, httpx.RequestError) as error:
+        if response is None or response.status_code == httpx.codes.OK:
+            raise _explain(error, timeout_seconds) from error
+    return Answer(response.status_code, response.headers, body)
+
+
+def _explain(error: TimeoutError | httpx.RequestError, timeout_seconds: float) -> ProviderFailure:
+    if isinstance(error, TimeoutError):
+        return ProviderFailure(
             LLMErrorCode.PROVIDER_TIMEOUT,
             f"The provider did not answer completely within {timeout_seconds:g} seconds.",
             retryable=True,
             may_be_billed=True,
-        ) from error
-    except httpx.RequestError as error:
-        raise explain_request_error(error) from error
-    return Answer(response.status_code, response.headers, body)
+        )
+    return explain_request_error(error)
 
 
 async def _read_limited(response: httpx.Response) -> bytes:

@@ -26,8 +26,17 @@ from service.core.outcome import RateWindow, Usage
 from service.core.prompt import ANSWER_SCHEMA
 from service.core.records import ProviderCall
 from service.providers.catalogue import Model
-from service.providers.dialect import Completion, Ending, check_key, get, list_headers, parse_url, post
-from service.providers.documents import clean, count, first, member, members, parse, text
+from service.providers.dialect import (
+    Completion,
+    Ending,
+    check_key,
+    get,
+    list_headers,
+    make_usage,
+    parse_url,
+    post,
+)
+from service.providers.documents import add_counts, clean, count, first, member, members, parse, text
 from service.providers.exchange import Answer
 from service.providers.refusals import (
     BAD_KEY,
@@ -180,10 +189,10 @@ def _find_detail(details: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]
 def _read_usage(document: Mapping[str, Any]) -> Usage:
     """Google counts thoughts beside the candidates and bills both as output; here they are part of it."""
     usage = member(document, "usageMetadata")
-    thoughts = count(usage, "thoughtsTokenCount")
-    return Usage(
-        prompt_tokens=count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount"),
-        completion_tokens=count(usage, "candidatesTokenCount") + thoughts,
+    thoughts = count(usage, "thoughtsTokenCount", 0)
+    return make_usage(
+        add_counts(count(usage, "promptTokenCount"), count(usage, "toolUsePromptTokenCount", 0)),
+        add_counts(count(usage, "candidatesTokenCount", 0), thoughts),  # a count of zero is left out
         cached_tokens=count(usage, "cachedContentTokenCount"),
         reasoning_tokens=thoughts,
     )

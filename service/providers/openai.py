@@ -20,7 +20,7 @@ from service.core.records import ProviderCall
 from service.providers.catalogue import Model
 from service.providers.chat import compose_chat, read_ending, read_usage
 from service.providers.dialect import Completion, check_key, get, list_headers, parse_url, post
-from service.providers.documents import clean, member, parse
+from service.providers.documents import clean, member, parse, text
 from service.providers.exchange import Answer
 from service.providers.refusals import (
     MODEL_MISSING,
@@ -35,7 +35,9 @@ from service.providers.refusals import (
 from service.providers.waits import make_window, read_duration_seconds, read_remaining, read_wait_seconds
 
 _VERDICT_OF_CODE: Final[Mapping[tuple[int, str], Verdict]] = {
+    (400, "content_filter"): WITHHELD,  # Azure's
     (400, "content_policy_violation"): WITHHELD,
+    (400, "invalid_prompt"): WITHHELD,
     (400, "context_length_exceeded"): TOO_LONG,
     (400, "string_above_max_length"): TOO_LONG,
     (400, "model_not_found"): MODEL_MISSING,
@@ -45,6 +47,8 @@ _VERDICT_OF_CODE: Final[Mapping[tuple[int, str], Verdict]] = {
     (429, "billing_hard_limit_reached"): QUOTA,
     (429, "billing_not_active"): QUOTA,
 }
+_TOO_LARGE: Final = "Request too large"
+"""How the message begins; the code is the same as that of a rate limit."""
 
 
 class OpenAI:
@@ -101,6 +105,8 @@ class OpenAI:
             request_id=clean(answer.headers.get("x-request-id"), self._api_key),
             wait_seconds=read_wait_seconds(answer.headers, self.read_window(answer), now=datetime.now(UTC)),
         )
+        if answer.status == httpx.codes.TOO_MANY_REQUESTS and text(error, "message").startswith(_TOO_LARGE):
+            return explain(refusal, TOO_LONG)  # it is larger than a minute's tokens: waiting does not help
         return explain(refusal, judge(refusal, _VERDICT_OF_CODE))
 
     def read_window(self, answer: Answer) -> RateWindow | None:

@@ -8,7 +8,6 @@ Errors, also those in answers with status 200: https://openrouter.ai/docs/api/re
 Limits, and what a key may do: https://openrouter.ai/docs/api/reference/limits (the list of models needs none)
 """
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -47,6 +46,8 @@ _VERDICT_OF_CODE: Final[Mapping[tuple[int, str], Verdict]] = {
     (403, "openrouter_key_limit"): QUOTA,
 }
 _STATUSES: Final = range(400, 600)
+MAX_COST_USD: Final = 1e6
+"""A larger charge isn't believed; smaller ones are compared with what the call could cost at most."""
 
 
 class OpenRouter:
@@ -148,8 +149,8 @@ def _read_window(headers: httpx.Headers) -> RateWindow | None:
 
 
 def _read_cost(document: Mapping[str, Any]) -> float | None:
-    """What was charged, in credits, which are dollars."""
+    """Returns the charge in credits, which are dollars; None if it is missing or no amount of money."""
     cost = member(document, "usage").get("cost")
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or not math.isfinite(cost) or cost < 0:
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= MAX_COST_USD:
         return None
     return float(cost)

@@ -1,4 +1,4 @@
-"""Bodies that come compressed although nobody asked for it: unpacked, but never more than fits."""
+"""Decompresses bodies that come compressed although nobody asked for it, in pieces of a bounded size."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,25 +12,34 @@ _ZLIB_WINDOW_OF: Final = {"gzip": _GZIP_WINDOW, "x-gzip": _GZIP_WINDOW, "deflate
 
 
 def find_packing(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """How a body is packed, None where it is not. Raises `httpx.DecodingError` for what is not known."""
-    for name, value in headers:
-        if name.lower() == b"content-encoding":
-            packing = value.decode("latin-1").strip().lower()
-            if packing not in _ZLIB_WINDOW_OF and packing != "identity":
-                raise httpx.DecodingError("The answer is packed in a way that was not asked for.")
-            return None if packing == "identity" else packing
-    return None
+    """Returns the content coding of a body, None if there is none that is known.
+
+    An unknown coding is ignored, as httpx does: some gateways send `utf-8` as one. Raises
+    `httpx.DecodingError` if a body was compressed more than once.
+    """
+    named = [
+        coding.strip().lower()
+        for name, value in headers
+        if name.lower() == b"content-encoding"
+        for coding in value.decode("latin-1").split(",")
+    ]
+    known = [coding for coding in named if coding in _ZLIB_WINDOW_OF]
+    if len(known) > 1:
+        raise httpx.DecodingError("The answer was compressed more than once.")
+    return known[0] if known else None
 
 
 class Unpacker:
-    """Unpacks a body in pieces of a bounded size, however well it was packed."""
+    """Decompresses a body in pieces of a bounded size, however well it was compressed."""
 
     def __init__(self, packing: str) -> None:
         self._inflate = zlib.decompressobj(_ZLIB_WINDOW_OF[packing])
+        self._is_empty = True
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The pieces that a chunk unpacks to."""
+        """Yields the pieces that a chunk decompresses to."""
         while chunk:
+            self._is_empty = False
             try:
                 piece = self._inflate.decompress(chunk, _UNPACKED_PIECE_BYTES)
             except zlib.error as error:
@@ -40,6 +49,6 @@ class Unpacker:
             chunk = self._inflate.unconsumed_tail
 
     def finish(self) -> None:
-        """Raises where something is missing at the end."""
-        if not self._inflate.eof:
+        """Raises `httpx.DecodingError` if the end is missing; an empty body is not compressed at all."""
+        if not self._inflate.eof and not self._is_empty:
             raise httpx.DecodingError("The answer ends before it is unpacked.")

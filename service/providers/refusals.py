@@ -24,6 +24,8 @@ class Verdict:
     """Says in a sentence what happened, or what to do."""
     may_be_billed: bool = False
     quota_used_up: bool = False
+    of_account: bool = False
+    """Whether it certainly concerns every call of the account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,10 @@ class Refusal:
 
 
 REDIRECT: Final = Verdict(_API, False, "It redirects to another address; correct the base URL setting.")
-QUOTA: Final = Verdict(
-    _LIMIT, False, "The account's quota or credit is used up; see its billing page.", quota_used_up=True
-)
+_USED_UP: Final = "The account's quota or credit is used up; see its billing page."
+QUOTA: Final = Verdict(_LIMIT, False, _USED_UP, quota_used_up=True, of_account=True)
+CREDIT: Final = Verdict(_LIMIT, False, _USED_UP, quota_used_up=True)
+"""Perhaps this call alone costs more than is left."""
 MODEL_MISSING: Final = Verdict(
     LLMErrorCode.INVALID_CONFIG, False, "The model does not exist or this account may not use it."
 )
@@ -56,7 +59,7 @@ TOO_LONG: Final = Verdict(_LONG, False, "The prompt and both essays are longer t
 VERDICT_OF_STATUS: Final[Mapping[int, Verdict]] = {
     400: Verdict(_API, False, "It calls the request invalid."),
     401: BAD_KEY,
-    402: QUOTA,
+    402: CREDIT,
     403: Verdict(_SETUP, False, "The API key may not do this; check its project and permissions."),
     404: Verdict(_SETUP, False, "There is no such address; check the base URL setting."),
     408: Verdict(LLMErrorCode.PROVIDER_TIMEOUT, True, "It gave up waiting.", may_be_billed=True),
@@ -66,6 +69,9 @@ VERDICT_OF_STATUS: Final[Mapping[int, Verdict]] = {
     425: Verdict(_AWAY, True, "It is not ready yet."),
     429: RATE,
     501: Verdict(_API, False, "It does not offer this call."),
+    # 520 to 526 are Cloudflare's: of these two the call may have reached the provider.
+    520: Verdict(_AWAY, True, "Its gateway got no proper answer.", may_be_billed=True),
+    524: Verdict(_AWAY, True, "Its gateway gave up waiting.", may_be_billed=True),
     502: Verdict(_AWAY, True, "Its gateway lost the call.", may_be_billed=True),
     503: Verdict(_AWAY, True, "It is overloaded or under maintenance."),
     504: Verdict(_AWAY, True, "Its gateway gave up waiting.", may_be_billed=True),
@@ -112,5 +118,6 @@ def explain(refusal: Refusal, verdict: Verdict) -> ProviderFailure:
         retryable=verdict.retryable,
         retry_after_seconds=refusal.wait_seconds if verdict.retryable else None,
         may_be_billed=verdict.may_be_billed,
+        of_account=verdict.of_account,
         details={name: value for name, value in details.items() if value is not None},
     )

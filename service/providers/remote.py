@@ -1,9 +1,10 @@
-"""A vendor's model as the judge: the same steps for every vendor, whose dialect says how they are taken."""
+"""Asks a vendor's model for a judgement: the same steps for every vendor, each taken by its dialect."""
 
 from dataclasses import replace
 from typing import Any, Final
 
 import httpx
+import structlog
 
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
@@ -42,6 +43,11 @@ _OF_ENDING: Final[dict[Ending, tuple[LLMErrorCode, bool, str]]] = {
     ),
 }
 
+MOST_TIMES_THE_COST: Final = 10
+"""A usage that costs more than this many times what the call could cost at most isn't believed."""
+
+_log = structlog.get_logger("service.providers")
+
 _OF_KEY_CHECK: Final = frozenset({"data", "models"})
 """What every vendor's answer to a key check has one of."""
 
@@ -61,6 +67,7 @@ class RemoteProvider:
         self._default_model = default_model
         self._catalogue = catalogue
         self._transport = transport
+        self._models_without_usage: set[str] = set()
 
     def __repr__(self) -> str:
         where = f"{self.name.value} at {self._dialect.base_url}"
@@ -94,7 +101,7 @@ class RemoteProvider:
             raise replace(failure, model=call.model) from failure
         if answer.status != httpx.codes.OK:
             raise replace(self._dialect.explain(answer), model=call.model)
-        return self._read_reply(answer, call.model)
+        return self._read_reply(answer, call)
 
     async def check_key(self, timeout_seconds: float) -> KeyReport:
         """Tries the key with a call that costs nothing. Raises nothing; keeps to the limit."""
@@ -117,17 +124,19 @@ class RemoteProvider:
         """Closes its connections."""
         await self._transport.aclose()
 
-    def _read_reply(self, answer: Answer, asked_model: str) -> ProviderReply:
+    def _read_reply(self, answer: Answer, call: ProviderCall) -> ProviderReply:
         completion = self._dialect.read(answer)
-        model = completion.model or asked_model
-        usage = self._price(completion, asked_model)
+        model = completion.model or call.model
+        usage = self._price(completion, call)
+        if not usage.is_known:
+            self._warn_about_usage(call.model)
         try:
             judgement = self._read_judgement(completion)
         except ProviderFailure as failure:
             details: dict[str, Any] = {"status": answer.status, **failure.details}
             if completion.request_id is not None:
                 details["provider_request_id"] = completion.request_id
-            billed = not usage.total_tokens
+            billed = not usage.is_known
             raise replace(
                 failure, usage=usage, model=model, may_be_billed=billed, details=details
             ) from failure
@@ -141,11 +150,30 @@ class RemoteProvider:
         code, retryable, sentence = _OF_ENDING[completion.ending]
         raise ProviderFailure(code, sentence.format(self._dialect.title), retryable=retryable)
 
-    def _price(self, completion: Completion, asked_model: str) -> Usage:
-        if completion.cost_usd is not None:
-            return replace(completion.usage, cost_usd=completion.cost_usd)
-        for name in (completion.model, asked_model):
-            known = self._catalogue.find(self.name, name) if name else None
-            if known is not None:
-                return known.price(completion.usage)
-        return completion.usage
+    def _price(self, completion: Completion, call: ProviderCall) -> Usage:
+        """Returns the usage with its cost, or an empty one if it is missing or can't be right."""
+        names = (completion.model, call.model)
+        found = [model for name in names if name and (model := self._catalogue.find(self.name, name))]
+        if not found:
+            return completion.usage
+        model = found[0]
+        # No token is shorter than a character.
+        most_prompt_tokens = len(call.system_prompt) + len(call.user_prompt)
+        most_usd = MOST_TIMES_THE_COST * max(
+            each.estimate(most_prompt_tokens, call.max_tokens or each.output_limit_tokens) for each in found
+        )
+        usage = model.price(completion.usage)
+        if usage.cost_usd > most_usd:
+            usage = Usage()
+        if completion.cost_usd is not None and completion.cost_usd <= most_usd:
+            usage = replace(usage, cost_usd=completion.cost_usd)
+        return usage
+
+    def _warn_about_usage(self, model: str) -> None:
+        if model not in self._models_without_usage:
+            self._models_without_usage.add(model)
+            _log.warning(
+                "provider reports no usable usage, the estimate is charged",
+                provider=self.name.value,
+                model=model,
+            )

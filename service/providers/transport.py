@@ -173,12 +173,13 @@ class _Body(httpx.AsyncByteStream):
         self._pool = pool
         self._origin = origin
         self._connection = connection
-        self._packing = find_packing(headers)
+        self._headers = headers
         self._complete = False
         self._released = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        unpack = Unpacker(self._packing) if self._packing else None
+        packing = find_packing(self._headers)
+        unpack = Unpacker(packing) if packing else None
         while (chunk := await self._connection.read_chunk()) is not None:
             if unpack is None:
                 yield chunk

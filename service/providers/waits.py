@@ -1,6 +1,5 @@
-"""How long a provider asks us to wait and what it says of its limits, as headers tell it."""
+"""Reads waits and rate limits from a provider's headers. Nothing is believed beyond 24 hours or 2^31."""
 
-import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,19 +11,21 @@ import httpx
 from service.core.outcome import RateWindow
 
 MAX_WAIT_SECONDS: Final = 24 * 3600.0
+MAX_LIMIT: Final = 2**31 - 1
+"""The largest limit, or rest of one, that is believed; a larger one counts as missing."""
 
-_DURATION: Final = re.compile(
-    r"^(?=.)(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?"
-    r"(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$"
-)
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_PART: Final = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+_DURATION: Final = re.compile(rf"(?=.)(?:{_PART}d)?(?:{_PART}h)?(?:{_PART}m)?(?:{_PART}s)?(?:{_PART}ms)?")
 _SECONDS_OF_UNIT: Final = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
 def read_wait_seconds(headers: httpx.Headers, window: RateWindow | None, *, now: datetime) -> float | None:
-    """The wait that a refusal asks for, from 0 to 24 h; None where it says nothing that can be understood.
+    """Returns the wait that a refusal asks for, from 0 to 24 h; None if it asks for none.
 
     `retry-after-ms` is the most exact and goes first, then `Retry-After` (seconds or a date, RFC 9110
-    10.2.3), then the window: of the limits that are used up the one that takes longest.
+    10.2.3), then the longest reset among the limits that are used up. Resets of other limits say nothing
+    about this refusal.
     """
     milliseconds = _read_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -42,8 +43,11 @@ def bound(seconds: float) -> float:
 
 
 def read_duration_seconds(text: str | None) -> float | None:
-    """A duration such as `1h2m3.5s` or `20ms`, in the bounds of a wait; None where it is none."""
-    match = _DURATION.match(text or "")
+    """Reads a duration such as `1h2m3.5s`, `20ms` or, from Azure, `20` (seconds), in the bounds of a wait."""
+    seconds = _read_number(text)
+    if seconds is not None:
+        return bound(seconds)
+    match = _DURATION.fullmatch(text or "")
     if match is None:
         return None
     parts = zip(match.groups(), _SECONDS_OF_UNIT, strict=True)
@@ -66,9 +70,9 @@ def read_epoch_seconds(text: str | None, now: datetime) -> float | None:
 
 
 def read_remaining(text: str | None) -> int | None:
-    """How much is left of a limit."""
+    """Reads a limit or what is left of it; less than nothing is nothing."""
     number = _read_number(text)
-    return None if number is None or not math.isfinite(number) else max(0, int(number))
+    return None if number is None or number > MAX_LIMIT else max(0, int(number))
 
 
 def make_window(
@@ -85,11 +89,8 @@ def make_window(
 
 
 def _read_number(text: str | None) -> float | None:
-    try:
-        number = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return None if math.isnan(number) else number
+    stripped = (text or "").strip()
+    return float(stripped) if _NUMBER.fullmatch(stripped) else None
 
 
 def _read_retry_after(text: str | None, now: datetime) -> float | None:
@@ -113,5 +114,5 @@ def _read_resets(window: RateWindow) -> Iterable[float]:
         (window.remaining_requests, window.requests_reset_seconds),
         (window.remaining_tokens, window.tokens_reset_seconds),
     )
-    used_up = [limit for limit in limits if limit[0] == 0]
-    return [seconds for _, seconds in used_up or limits if seconds is not None]
+    used_up = [limit for limit in limits if limit[0] == 0] or [limit for limit in limits if limit[0] is None]
+    return [seconds for _, seconds in used_up if seconds is not None]

@@ -1,14 +1,14 @@
 """The order in which waiting requests are served: pure bookkeeping in memory, no I/O and no clock of its own.
 
-A lane for each provider and priority, in the order of acceptance; within it callers take turns. A request
-gains one step of priority for every `AGING_SECONDS` that it waits, so that a stream of urgent requests delays
-the others and never starves them. A provider that admits no call now keeps its lanes, and those of the others
-are served.
+A lane for each provider and priority, in the order of acceptance; within it callers take turns, each with a
+row for every model. A request gains one step of priority for every `AGING_SECONDS` that it waits, so that a
+stream of urgent requests delays the others and never starves them. A model that admits no call now keeps its
+rows, and the others are served.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from service.contracts.requests import QueuedRequest
@@ -32,18 +32,39 @@ class Waiting:
     estimated_tokens: int = 0
     caller: str | None = None
     """Who takes turns with whom."""
+    model: str | None = None
+    """None is the provider's default model."""
+
+    @property
+    def row(self) -> tuple[str | None, str | None]:
+        """Its row in its lane."""
+        return self.caller, self.model
 
 
-def admit_all(sequence: int, provider: str | None, tokens: int) -> bool:  # noqa: ARG001 - it is an `Admit`
-    """No provider has to be waited for."""
+def admit_all(
+    sequence: int,  # noqa: ARG001 - it is an `Admit`
+    provider: str | None,  # noqa: ARG001
+    model: str | None,  # noqa: ARG001
+    tokens: int,  # noqa: ARG001
+) -> bool:
+    """Admits every call."""
     return True
 
 
 def name_provider(request: QueuedRequest) -> str | None:
-    """Whom a request wants to be asked, None where it leaves that to the service."""
+    """Returns the provider that a request names, None if it leaves that to the service."""
     overrides = request.request_data.llm_config_overrides
     provider = overrides.provider_override if overrides else None
     return None if provider is None else provider.value
+
+
+def name_model(request: QueuedRequest) -> str | None:
+    """Returns the model that a request names, None if it leaves that to the service."""
+    overrides = request.request_data.llm_config_overrides
+    return overrides.model_override if overrides else None
+
+
+_Head = tuple[Waiting, Turns[Waiting]]
 
 
 class Backlog:
@@ -66,27 +87,27 @@ class Backlog:
 
     def append(self, waiting: Waiting) -> None:
         """Adds a request behind all others of its provider, priority and caller."""
-        self._lane_of(waiting).append(waiting.caller, waiting)
+        self._lane_of(waiting).append(waiting.row, waiting)
         self._enter(waiting)
 
     def restore(self, waiting: Waiting) -> None:
         """Puts a request that had been taken back before all others of its provider, priority and caller."""
-        self._lane_of(waiting).restore(waiting.caller, waiting)
+        self._lane_of(waiting).restore(waiting.row, waiting)
         self._enter(waiting)
 
     def take(self, limit: int, now_unix_seconds: float, admit: Admit = admit_all) -> list[Waiting]:
-        """Removes and returns up to `limit` requests, most urgent first, of providers that admit them."""
+        """Removes and returns up to `limit` requests, most urgent first, of models that admit them."""
         taken: list[Waiting] = []
-        refused: set[str | None] = set()
+        refused: set[tuple[str | None, str | None]] = set()
         while len(taken) < limit:
-            heads = [(head, lane) for key, head, lane in self._heads() if key[0] not in refused]
+            heads = list(self._heads(refused))
             if not heads:
                 break
             waiting, lane = max(heads, key=lambda each: _urgency(each[0], now_unix_seconds))
-            if not admit(waiting.sequence, waiting.provider, waiting.estimated_tokens):
-                refused.add(waiting.provider)
+            if not admit(waiting.sequence, waiting.provider, waiting.model, waiting.estimated_tokens):
+                refused.add((waiting.provider, waiting.model))
                 continue
-            lane.pop()
+            lane.pop(waiting.row)
             self._leave(waiting.sequence)
             taken.append(waiting)
         return taken
@@ -138,13 +159,17 @@ class Backlog:
                 del self._of_caller[waiting.caller]
         return waiting
 
-    def _heads(self) -> Iterator[tuple[tuple[str | None, int], Waiting, Turns[Waiting]]]:
+    def _heads(self, refused: Container[tuple[str | None, str | None]]) -> Iterator[_Head]:
+        """Yields the first request of each lane whose model isn't refused."""
         for key, lane in tuple(self._lanes.items()):
-            head = lane.head()
-            if head is None:
+            is_empty = True
+            for head in lane.heads():
+                is_empty = False
+                if (head.provider, head.model) not in refused:
+                    yield head, lane
+                    break
+            if is_empty:
                 del self._lanes[key]
-            else:
-                yield key, head, lane
 
 
 def _urgency(waiting: Waiting, now_unix_seconds: float) -> tuple[float, int]:

@@ -12,4 +12,7 @@ def list_headers(headers: Headers) -> list[list[str]]:
 
 def join_headers(pairs: Iterable[Sequence[str]]) -> Headers:
     """What `list_headers` was given. Raises `ValueError` where it is something else."""
-    return tuple((name, text.encode("latin-1")) for name, text in pairs)
+    headers = tuple((name, text) for name, text in pairs)
+    if not all(isinstance(part, str) for header in headers for part in header):
+        raise ValueError("A header is not a pair of texts.")
+    return tuple((name, text.encode("latin-1")) for name, text in headers)

@@ -24,7 +24,7 @@ from service.core.records import (
     Receipt,
     UsageEntry,
 )
-from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
+from service.queues.backlog import Backlog, Waiting, admit_all, name_model, name_provider
 from service.queues.doubts import DoubtBook
 from service.queues.lanes import Lanes
 from service.queues.snapshot import QueueSnapshot
@@ -235,6 +235,7 @@ class MemoryQueue:
             name_provider(request),
             estimated_tokens,
             request.caller,
+            name_model(request),
         )
         if request.idempotency_key is not None:
             receipt = Receipt(

@@ -1,8 +1,10 @@
 """How a queue stands at a moment."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from service.core.records import Quarantined
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class QueueSnapshot:
     """What other replicas hold, as they have last committed it."""
     settled: bool = True
     """Whether it is known what of the queue falls to this process: not while replicas share it out."""
+    quarantined: Quarantined = field(default_factory=Quarantined)
+    """The stored rows that cannot be read."""
 
     @property
     def oldest_accepted_at(self) -> datetime | None:

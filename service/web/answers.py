@@ -14,9 +14,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from service.contracts.enums import LLMProviderType
 from service.contracts.error_codes import LLMErrorCode
 from service.contracts.requests import LLMCancelledResponse, LLMQueuedResponse
-from service.core.guard import HoldReason
 from service.core.keys import KeyStatus
 from service.core.pacing import Circuit
+from service.core.pause import HoldReason
 from service.engine.drain import DrainState
 from service.engine.phase import Phase
 from service.web.errors import JSON
@@ -52,6 +52,13 @@ class DiskFigures(_Shape):
     reserve_bytes: Count = Field(description="With less than this free, nothing more is accepted")
 
 
+class QuarantineFigures(_Shape):
+    """Stored rows that cannot be read; each was accepted and has no outcome."""
+
+    count: Count
+    reason: str | None = Field(description="Why one of them cannot be read")
+
+
 class QueueFigures(_Shape):
     """The durable queue."""
 
@@ -60,6 +67,7 @@ class QueueFigures(_Shape):
     capacity: Count
     oldest_age_seconds: Seconds
     disk: DiskFigures | None = Field(description="Null where the queue is no file, or the disk is not read")
+    quarantined: QuarantineFigures
     topics: dict[str, str] | None = Field(description="By what they are for; null where the queue is a file")
 
 

@@ -30,6 +30,7 @@ from simulator.provider.api import (
     gateway_wire,
     json_wire,
     read_attempt,
+    sort_document,
 )
 from simulator.provider.catalogue import ANTHROPIC_MODELS, Model, find_model
 from simulator.provider.completion import bend, salvage_object
@@ -247,7 +248,7 @@ def _read_ask(document: Mapping[str, Any], key: str, attempt: int) -> Ask:
     if prompt_tokens > model.context_window_tokens:
         raise _Fault(f"prompt is too long: {prompt_tokens} tokens > {model.context_window_tokens} maximum")
     try:
-        canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        canonical = sort_document(document)
     except orjson.JSONEncodeError as error:
         raise _Fault("The request body is nested too deeply.") from error
     return Ask(

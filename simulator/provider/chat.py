@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from simulator.provider.answer import AnswerFormat, AnyJson, JsonOfSchema, PlainText
-from simulator.provider.api import Ask, Completion, Ending
+from simulator.provider.api import Ask, Completion, Ending, sort_document
 from simulator.provider.catalogue import Model
 from simulator.provider.schema import SchemaProblem, check_strict
 from simulator.provider.tokens import estimate_cached_tokens, estimate_prompt_tokens
@@ -152,7 +152,7 @@ def write_usage(completion: Completion) -> dict[str, Any]:
 def write_canonical(document: Mapping[str, Any]) -> bytes:
     """The body with its keys in order; raises `Fault` for one that is nested beyond reason."""
     try:
-        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        return sort_document(document)
     except orjson.JSONEncodeError as error:
         raise Fault(400, "The JSON body of your request is nested too deeply.") from error
 

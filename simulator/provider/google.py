@@ -28,6 +28,7 @@ from simulator.provider.api import (
     gateway_wire,
     json_wire,
     read_attempt,
+    sort_document,
 )
 from simulator.provider.catalogue import GOOGLE_MODELS, Model, find_model
 from simulator.provider.completion import bend, salvage_object
@@ -299,7 +300,7 @@ def _read_ask(document: dict[str, Any], model: Model, key_digest: str, attempt: 
             f"({model.context_window_tokens}).",
         )
     try:
-        canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        canonical = sort_document(document)
     except orjson.JSONEncodeError as error:
         raise _Fault(400, "Invalid JSON payload received. It is nested too deeply.") from error
     return Ask(

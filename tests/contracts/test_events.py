@@ -22,7 +22,7 @@ from service.contracts.events import (
 from tests.contracts.conftest import PATIENTLY, Fields, find_faults, find_required
 
 COUNTS = st.integers(0, 10**9)
-MOMENTS = st.datetimes(timezones=st.just(UTC))
+MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9998, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 FACTS = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text(), max_size=3)
 ERRORS = st.builds(
     ErrorDetail,

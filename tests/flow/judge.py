@@ -10,6 +10,8 @@ from tests.waiting import HANG_SECONDS
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
 
+MARK = b"HUGE"
+
 Reply = tuple[int, dict[str, str], bytes]
 
 
@@ -34,6 +36,9 @@ class Judge:
     def __init__(self) -> None:
         good = completion({"winner": "essay_a", "justification": "clear", "confidence": 0.9})
         self.reply: Callable[[int], Reply] = lambda _: good
+        self.marked: Reply | None = None
+        """The reply to requests that contain `MARK`."""
+        self.marked_calls = 0
         self.calls = 0
         self.gate = Event()
         self.gate.set()
@@ -43,9 +48,13 @@ class Judge:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                judge.calls += 1
-                status, headers, content = judge.reply(judge.calls)
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if judge.marked is not None and MARK in body:
+                    judge.marked_calls += 1
+                    status, headers, content = judge.marked
+                else:
+                    judge.calls += 1
+                    status, headers, content = judge.reply(judge.calls)
                 judge.gate.wait(HANG_SECONDS)
                 try:
                     self.send_response(status)

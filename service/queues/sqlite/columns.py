@@ -1,14 +1,16 @@
 """Values as bytes in their columns: record headers, and what attempts at a request have spent."""
 
+import math
 from dataclasses import fields
 
 import orjson
+from pydantic import TypeAdapter
 
 from service.contracts.codec import Headers
-from service.contracts.enums import LLMProviderType
-from service.contracts.error_codes import LLMErrorCode
 from service.core.outcome import AttemptRecord, Spent, Usage
 from service.queues.headers import join_headers, list_headers
+
+_SPENT = TypeAdapter(Spent)
 
 
 def write_headers(headers: Headers) -> bytes:
@@ -27,26 +29,18 @@ def write_spent(spent: Spent) -> bytes:
 
 
 def read_spent(data: bytes) -> Spent:
-    """Raises `ValueError`, `TypeError` or `KeyError` where another version wrote it."""
+    """Reads what `write_spent` wrote. Raises `ValueError` for anything else, such as a cost of infinity."""
     stored = orjson.loads(data)
-    return Spent(
-        usage=Usage(**stored.pop("usage")),
-        last_code=_read_code(stored.pop("last_code")),
-        # Rows of versions before have none.
-        attempts=tuple(_read_attempt(*values) for values in stored.pop("attempts", ())),
-        **stored,
-    )
+    if isinstance(stored, dict) and isinstance(attempts := stored.get("attempts"), list):
+        names = [field.name for field in fields(AttemptRecord)]
+        stored["attempts"] = [dict(zip(names, values, strict=True)) for values in attempts]
+    spent = _SPENT.validate_python(stored)
+    if not all(map(math.isfinite, (spent.cost_usd, spent.provider_seconds))):
+        raise ValueError("A cost or a duration is not finite.")
+    return spent
 
 
 def _write_part(part: Spent | Usage | AttemptRecord) -> object:
     values = {field.name: getattr(part, field.name) for field in fields(part)}
     # There may be many attempts: their values alone, in the order of the fields.
     return tuple(values.values()) if isinstance(part, AttemptRecord) else values
-
-
-def _read_attempt(started: int, seconds: float, provider: str, code: str | None) -> AttemptRecord:
-    return AttemptRecord(started, seconds, LLMProviderType(provider), _read_code(code))
-
-
-def _read_code(stored: str | None) -> LLMErrorCode | None:
-    return None if stored is None else LLMErrorCode(stored)

@@ -22,136 +22,13 @@ from typing import Any
 
 import apsw
 
-from service.core.errors import QueueLocked, QueueUnavailable
+from service.core.errors import QueueLocked, QueueRejected, QueueUnavailable
+from service.queues.sqlite.schema import SCHEMA, SCHEMA_VERSION
 
 MAX_BATCH_OPERATIONS = 2000
 BUSY_TIMEOUT_MILLISECONDS = 5000
 MEASURE_EVERY_SECONDS = 0.5
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
-
-_FIRST_SCHEMA = """
-CREATE TABLE request (
-    sequence INTEGER PRIMARY KEY,
-    accepted_unix_seconds REAL NOT NULL,
-    expires_unix_seconds REAL NOT NULL,
-    priority INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    spent BLOB,
-    payload BLOB NOT NULL
-) STRICT;
-CREATE TABLE callback (
-    sequence INTEGER PRIMARY KEY,
-    accepted_unix_seconds REAL NOT NULL,
-    queue_id TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    key TEXT NOT NULL,
-    success INTEGER NOT NULL,
-    headers BLOB NOT NULL,
-    value BLOB NOT NULL
-) STRICT;
-CREATE TABLE idempotency (
-    caller TEXT NOT NULL,
-    key TEXT NOT NULL,
-    queue_id TEXT NOT NULL,
-    correlation_id TEXT NOT NULL,
-    callback_topic TEXT NOT NULL,
-    body_digest TEXT NOT NULL,
-    ended_unix_seconds REAL,
-    PRIMARY KEY (caller, key)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX idempotency_ended ON idempotency (ended_unix_seconds) WHERE ended_unix_seconds IS NOT NULL;
-"""
-
-_PARKED_AND_WRITTEN = """
-ALTER TABLE callback ADD COLUMN parked_reason TEXT;
-ALTER TABLE callback ADD COLUMN parked_unix_seconds REAL;
-CREATE INDEX callback_parked ON callback (sequence) WHERE parked_reason IS NOT NULL;
-CREATE TABLE written (
-    topic TEXT NOT NULL,
-    partition INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition)
-) STRICT, WITHOUT ROWID;
--- What stands in the outbox may have been sent before: its topics are read back from their first record.
-INSERT INTO written (topic, partition, offset) SELECT DISTINCT topic, 0, 0 FROM callback;
-"""
-
-_PROVIDERS = """
-ALTER TABLE request ADD COLUMN provider TEXT;
-ALTER TABLE request ADD COLUMN estimated_tokens INTEGER NOT NULL DEFAULT 0;
-"""
-
-_SPENDING = """
-CREATE TABLE spending (
-    day TEXT PRIMARY KEY,
-    usd REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-"""
-
-_CALLERS = """
-ALTER TABLE request ADD COLUMN caller TEXT;
-"""
-
-_QUEUE_IDS = """
-ALTER TABLE request ADD COLUMN queue_id TEXT;
-UPDATE request SET queue_id = json_extract(CAST(payload AS TEXT), '$.queue_id')
-WHERE json_valid(CAST(payload AS TEXT));
-"""
-
-_JOURNAL = """
--- A million entries are about 100 MB: ids as 16 bytes, where they are UUIDs.
-CREATE TABLE journal (
-    sequence INTEGER PRIMARY KEY,
-    queue_id ANY NOT NULL,
-    key ANY NOT NULL,
-    topic TEXT NOT NULL,
-    partition INTEGER,
-    offset INTEGER,
-    success INTEGER NOT NULL,
-    accepted_unix_seconds REAL NOT NULL,
-    published_unix_seconds REAL NOT NULL
-) STRICT;
-"""
-
-_CHARGES = """
-CREATE TABLE charge (
-    day TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    model TEXT NOT NULL,
-    calls INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    usd REAL NOT NULL,
-    PRIMARY KEY (day, caller, provider, model)
-) STRICT, WITHOUT ROWID;
-INSERT INTO charge SELECT day, '', 'unknown', 'unknown', 0, 0, 0, usd FROM spending;
-DROP TABLE spending;
-"""
-
-_USAGE_EVENTS = """
-CREATE TABLE usage_event (
-    sequence INTEGER PRIMARY KEY,
-    key TEXT NOT NULL,
-    headers BLOB NOT NULL,
-    value BLOB NOT NULL
-) STRICT;
-"""
-
-_MIGRATIONS = (
-    _FIRST_SCHEMA,
-    _PARKED_AND_WRITTEN,
-    _PROVIDERS,
-    _SPENDING,
-    _CALLERS,
-    _QUEUE_IDS,
-    _JOURNAL,
-    _CHARGES,
-    _USAGE_EVENTS,
-)
-"""What takes a file from version n to n + 1. Released steps are never edited: files exist that took them."""
-
-SCHEMA_VERSION = len(_MIGRATIONS)
 
 _FILE_TROUBLE = (
     apsw.BusyError,
@@ -242,7 +119,8 @@ class SqliteFile:
         """Hands over an operation; the future has the query's rows once all of it is on stable storage.
 
         `on_commit` is called on the event loop right before that, also where nobody waits any more. The
-        future fails with `QueueUnavailable` where nothing of the operation was kept.
+        future fails with `QueueUnavailable` where nothing of the operation was kept, and with
+        `QueueRejected` if the fault lies with the operation itself.
         """
         if self._loop is None or self._writer is None:
             raise QueueUnavailable(f"The queue file {self.path} is not open.")
@@ -307,28 +185,29 @@ class SqliteFile:
         try:
             # Closing a refused file must not move what its -wal holds.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            version = self._check(connection)
+            is_new = self._check(connection)
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MILLISECONDS}")
             connection.execute("PRAGMA page_size=8192")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-            if version < SCHEMA_VERSION:
-                steps = "".join(_MIGRATIONS[version:])
-                connection.execute(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            if is_new:
+                connection.execute(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         except BaseException:
             connection.close(force=True)
             raise
         return connection
 
-    def _check(self, connection: apsw.Connection) -> int:
-        """Returns the version of the schema in the file, 0 where it is new."""
+    def _check(self, connection: apsw.Connection) -> bool:
+        """Returns whether the file is new; raises `QueueUnavailable` if it is not a sound file of ours."""
         version: int = connection.pragma("user_version")
-        if version > SCHEMA_VERSION:
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+        if version != SCHEMA_VERSION and (version or tables):
             raise QueueUnavailable(
-                f"The queue file {self.path} was written by a newer version (schema {version}, this one "
-                f"knows {SCHEMA_VERSION}); start that version. The file was left as it is."
+                f"The queue file {self.path} was written by another version or program (schema {version}, "
+                f"this version reads {SCHEMA_VERSION}); start the version that wrote it, or set another "
+                "QUEUE_PATH. The file was left as it is."
             )
         problem: str = connection.pragma("quick_check", 1)
         if problem != "ok":
@@ -336,7 +215,7 @@ class SqliteFile:
                 f"The queue file {self.path} is damaged ({problem}). It was left as it is: copy it, then try "
                 "`sqlite3 FILE .recover`."
             )
-        return version
+        return version == 0
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -378,10 +257,9 @@ class SqliteFile:
             self.usable = not isinstance(error, _FILE_TROUBLE)
             if len(batch) == 1 or not self.usable:
                 # It is the file, not one operation: trying each by itself would only wait once for each.
+                kind = QueueRejected if self.usable else QueueUnavailable
                 for operation in batch:
-                    operation.error = QueueUnavailable(
-                        f"The queue file {self.path} cannot be written: {error}."
-                    )
+                    operation.error = kind(f"The queue file {self.path} cannot be written: {error}.")
                     operation.error.__cause__ = error
                 return
             for operation in batch:

@@ -16,6 +16,7 @@ from service.queues.lanes import Lanes
 from service.queues.sqlite.columns import read_headers, write_headers
 from service.queues.sqlite.file import Row, SqliteFile, Statement
 from service.queues.sqlite.journal import SqliteJournal
+from service.queues.sqlite.quarantine import SqliteQuarantine, describe_damage
 
 MAX_CALLBACKS_IN_MEMORY = 2000
 """Beyond this many, a callback is read back from the file when its turn has come."""
@@ -31,16 +32,20 @@ _READ_ENTRIES = (
 )
 _WRITTEN = "INSERT OR REPLACE INTO written (topic, partition, offset) VALUES (?, ?, ?)"
 _READ_WRITTEN = "SELECT topic, partition, offset FROM written"
-_READ_UNSENT = "SELECT sequence, topic, queue_id FROM callback WHERE parked_reason IS NULL ORDER BY sequence"
-_READ_TOTALS = "SELECT count(parked_reason), coalesce(max(sequence), 0) FROM callback"
+_READ_ALL = (
+    "SELECT sequence, topic, queue_id, key, headers, parked_reason FROM callback "
+    "WHERE unreadable IS NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
+)
 _PARK = "UPDATE callback SET parked_reason = ?, parked_unix_seconds = ? WHERE sequence = ?"
 _UNPARK = (
     "UPDATE callback SET parked_reason = NULL, parked_unix_seconds = NULL WHERE parked_reason IS NOT NULL "
-    "AND (? IS NULL OR queue_id IN (SELECT value FROM json_each(?))) RETURNING sequence, topic"
+    "AND unreadable IS NULL AND (? IS NULL OR queue_id IN (SELECT value FROM json_each(?))) "
+    "RETURNING sequence, topic"
 )
 _READ_PARKED = (
     "SELECT sequence, queue_id, key, topic, parked_reason, success, length(value), accepted_unix_seconds, "
-    "parked_unix_seconds FROM callback WHERE parked_reason IS NOT NULL AND sequence > ? "
+    "parked_unix_seconds FROM callback "
+    "WHERE parked_reason IS NOT NULL AND unreadable IS NULL AND sequence > ? "
     "ORDER BY sequence LIMIT ?"
 )
 
@@ -55,9 +60,10 @@ class _Pending(NamedTuple):
 class SqliteOutbox:
     """The callbacks in the file: to be sent, doubtful, or parked."""
 
-    def __init__(self, file: SqliteFile, journal: SqliteJournal) -> None:
+    def __init__(self, file: SqliteFile, journal: SqliteJournal, quarantine: SqliteQuarantine) -> None:
         self._file = file
         self._journal = journal
+        self._quarantine = quarantine
         self.changed = asyncio.Event()
         self._lanes: Lanes[_Pending] = Lanes()
         self._in_memory = 0
@@ -66,18 +72,25 @@ class SqliteOutbox:
         self._written: dict[str, dict[int, int]] = {}
         self._parked = 0
 
-    async def open(self) -> int:
-        """Takes up what stands in the file; returns the greatest sequence in it."""
+    async def open(self) -> None:
+        """Takes up what stands in the file, and sets aside what cannot be read."""
         for topic, partition, offset in await self._query(Statement(_READ_WRITTEN)):
             self._written.setdefault(topic, {})[partition] = offset
-        ((self._parked, last),) = await self._query(Statement(_READ_TOTALS))
-        for sequence, topic, queue_id in await self._query(Statement(_READ_UNSENT)):
-            if topic in self._written:
+        for sequence, topic, queue_id, _, headers, reason in await self._quarantine.read(
+            "callback", _READ_ALL
+        ):
+            try:
+                read_headers(headers)
+            except (ValueError, TypeError) as error:
+                await self._quarantine.mark("callback", sequence, describe_damage(error))
+                continue
+            if reason is not None:
+                self._parked += 1
+            elif topic in self._written:
                 # It may have been sent by the process before this one.
                 self._doubts.add(topic, Doubt(sequence, str(derive_event_id(queue_id))))
             else:
                 self._lanes.append(topic, _Pending(sequence, None, None))
-        return int(last)
 
     async def take(self, limit: int, avoid: Collection[str] = ()) -> Sequence[OutboxEntry]:
         """Takes up to `limit` callbacks to send, at once and perhaps none."""

@@ -25,7 +25,7 @@ from service.core.errors import QueueUnavailable
 from service.core.outcome import Spent
 from service.core.ports import Admit, QueueDisk
 from service.core.records import Callback, Claim, JournalPage, Receipt
-from service.queues.backlog import Backlog, Waiting, admit_all, name_provider
+from service.queues.backlog import Backlog, Waiting, admit_all, name_model, name_provider
 from service.queues.disk import DiskReserve
 from service.queues.snapshot import QueueSnapshot
 from service.queues.sqlite.charges import SqliteCharges
@@ -33,14 +33,15 @@ from service.queues.sqlite.columns import read_spent, write_spent
 from service.queues.sqlite.file import Row, SqliteFile, Statement
 from service.queues.sqlite.journal import SqliteJournal
 from service.queues.sqlite.outbox import SqliteOutbox
+from service.queues.sqlite.quarantine import SqliteQuarantine, describe_damage
 from service.queues.sqlite.usage import SqliteUsage
 from service.queues.steps import Steps
 from service.queues.unread import UnreadRequests
 
 _PUT = (
     "INSERT INTO request "
-    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, provider, estimated_tokens, caller, "
-    "queue_id, attempts, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
+    "(sequence, accepted_unix_seconds, expires_unix_seconds, priority, provider, model, estimated_tokens, "
+    "caller, queue_id, attempts, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
 )
 _REMEMBER = (
     "INSERT OR REPLACE INTO idempotency "
@@ -55,6 +56,15 @@ _FORGET_KEYS = "DELETE FROM idempotency WHERE ended_unix_seconds <= ? RETURNING 
 _COUNT_ATTEMPT = "UPDATE request SET attempts = attempts + 1 WHERE sequence = ?"
 _UNCOUNT_ATTEMPT = "UPDATE request SET attempts = attempts - 1 WHERE sequence = ?"
 _SPEND = "UPDATE request SET spent = ? WHERE sequence = ?"
+_READ_WAITING = (
+    "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds, provider, estimated_tokens, "
+    "caller, model, queue_id FROM request "
+    "WHERE unreadable IS NULL AND sequence BETWEEN ? AND ? ORDER BY sequence"
+)
+_READ_LAST = (
+    "SELECT coalesce(max(sequence), 0) FROM (SELECT max(sequence) AS sequence FROM request UNION ALL "
+    "SELECT max(sequence) FROM callback UNION ALL SELECT max(sequence) FROM usage_event)"
+)
 _READ_REQUESTS = (
     "SELECT sequence, attempts, spent, payload FROM request "
     "WHERE sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence"
@@ -85,8 +95,9 @@ class SqliteQueue:
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._journal = SqliteJournal(self._file, journal_retention_seconds)
         self._charges = SqliteCharges(self._file)
-        self.outbox = SqliteOutbox(self._file, self._journal)
-        self.usage = SqliteUsage(self._file)
+        self._quarantine = SqliteQuarantine(self._file)
+        self.outbox = SqliteOutbox(self._file, self._journal, self._quarantine)
+        self.usage = SqliteUsage(self._file, self._quarantine)
         self._backlog = Backlog()
         self._filled = asyncio.Event()
         self._known: dict[str, Waiting] = {}
@@ -100,17 +111,12 @@ class SqliteQueue:
     async def open(self) -> None:
         """Opens the file and takes up what stands in it. Raises `QueueUnavailable`."""
         await self._file.open()
-        requests = await self._file.submit(
-            (),
-            query=Statement(
-                "SELECT sequence, priority, accepted_unix_seconds, expires_unix_seconds, provider, "
-                "estimated_tokens, caller, queue_id FROM request ORDER BY sequence"
-            ),
-        )
-        last = max(await self.outbox.open(), await self.usage.open())
-        for *row, queue_id in requests:
+        await self._quarantine.open()
+        for *row, queue_id in await self._quarantine.read("request", _READ_WAITING):
             self._offer(Waiting(*row), queue_id)
-            last = max(last, row[0])
+        await self.outbox.open()
+        await self.usage.open()
+        ((last,),) = await self._file.submit((), query=Statement(_READ_LAST))
         self._sequences = itertools.count(last + 1)
 
     async def run(self, wait_until_claiming: object) -> None:
@@ -130,6 +136,7 @@ class SqliteQueue:
             name_provider(request),
             estimated_tokens,
             request.caller,
+            name_model(request),
         )
         payload = _REQUESTS.dump_json(request)
         if not self._reserve.has_room(len(payload)):
@@ -143,6 +150,7 @@ class SqliteQueue:
                     waiting.expires_unix_seconds,
                     waiting.priority,
                     waiting.provider,
+                    waiting.model,
                     waiting.estimated_tokens,
                     waiting.caller,
                     request.queue_id,
@@ -232,9 +240,18 @@ class SqliteQueue:
             self._restore(taken)
             raise
         for row in rows:
-            if (claim := _try_read_claim(row)) is not None:
-                claims[claim.sequence] = claim
+            try:
+                claims[row[0]] = _read_claim(row)
+            except (ValueError, TypeError, KeyError) as error:
+                await self._set_aside(row[0], describe_damage(error))
         return [claims[sequence] for sequence in sequences if sequence in claims]
+
+    async def _set_aside(self, sequence: int, reason: str) -> None:
+        await self._quarantine.mark("request", sequence, reason)
+        waiting = self._claimed.pop(sequence)
+        for queue_id in [key for key, known in self._known.items() if known is waiting]:
+            del self._known[queue_id]
+        self._steps.take(sequence)
 
     async def unclaim(self, claim: Claim) -> None:
         """Gives back a claim whose attempt did not start."""
@@ -321,6 +338,7 @@ class SqliteQueue:
             find_oldest_unix_seconds=self._find_oldest,
             of_caller=self._backlog.count_of,
             usable=self._file.usable and self._reserve.has_room(),
+            quarantined=self._quarantine.rows,
         )
 
     def _find_oldest(self) -> float | None:
@@ -353,22 +371,24 @@ class SqliteQueue:
         )
 
 
-def _try_read_claim(row: Row) -> Claim | None:
-    """A row that another version wrote stays in the file, claimed, and holds up no other."""
-    try:
-        return _read_claim(row)
-    except (ValueError, TypeError, KeyError) as error:
-        _log.critical(
-            "queued request cannot be read and stays in the file", sequence=row[0], error=type(error).__name__
-        )
-        return None
-
-
 def _read_claim(row: Row) -> Claim:
     sequence, attempts, spent, payload = row
     return Claim(
         sequence=sequence,
         request=QueuedRequest.model_validate_json(payload),
         attempt=attempts,
-        spent=Spent() if spent is None else read_spent(spent),
+        spent=_read_spent(sequence, spent),
     )
+
+
+def _read_spent(sequence: int, stored: bytes | None) -> Spent:
+    """Returns what attempts have cost; a request whose record of it is damaged is still answered."""
+    try:
+        return Spent() if stored is None else read_spent(stored)
+    except (ValueError, TypeError, KeyError) as error:
+        _log.error(
+            "what attempts at a request have cost cannot be read and counts as nothing",
+            sequence=sequence,
+            error=describe_damage(error),
+        )
+        return Spent()

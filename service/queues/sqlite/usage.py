@@ -7,26 +7,36 @@ from service.contracts.codec import SealedEnvelope
 from service.core.records import Callback, UsageEntry
 from service.queues.sqlite.columns import read_headers, write_headers
 from service.queues.sqlite.file import SqliteFile, Statement
+from service.queues.sqlite.quarantine import SqliteQuarantine, describe_damage
 
 _ENTER = "INSERT INTO usage_event (sequence, key, headers, value) VALUES (?, ?, ?, ?)"
-_READ = "SELECT sequence, key, headers, value FROM usage_event ORDER BY sequence LIMIT ?"
+_READ_ALL = (
+    "SELECT sequence, key, headers FROM usage_event WHERE unreadable IS NULL AND sequence BETWEEN ? AND ?"
+)
+_READ = (
+    "SELECT sequence, key, headers, value FROM usage_event WHERE unreadable IS NULL ORDER BY sequence LIMIT ?"
+)
 _LEAVE = "DELETE FROM usage_event WHERE sequence = ?"
-_READ_TOTALS = "SELECT count(*), coalesce(max(sequence), 0) FROM usage_event"
 
 
 class SqliteUsage:
     """`UsageEvents` in the file. None is kept in memory: whoever sends them reads many of them at once."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile, quarantine: SqliteQuarantine) -> None:
         self._file = file
+        self._quarantine = quarantine
         self._depth = 0
         self._arrived = asyncio.Event()
 
-    async def open(self) -> int:
-        """Takes up what stands in the file; returns the greatest sequence in it."""
-        ((depth, last),) = await self._file.submit((), query=Statement(_READ_TOTALS))
-        self._grow(depth)
-        return int(last)
+    async def open(self) -> None:
+        """Counts the events in the file and sets aside those that cannot be read."""
+        for sequence, _, headers in await self._quarantine.read("usage_event", _READ_ALL):
+            try:
+                read_headers(headers)
+            except (ValueError, TypeError) as error:
+                await self._quarantine.mark("usage_event", sequence, describe_damage(error))
+            else:
+                self._grow(1)
 
     def enter(self, sequence: int, callback: Callback) -> list[Statement]:
         """Makes a callback's event durable, where it has one, in the transaction that ends its request."""
