@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from service.queues.sqlite.queue import SqliteQueue
-from tests.ports.making import make_request
 from tests.ports.power import FRAME_HEADER_BYTES, Promises, Recorder
-from tests.ports.power_run import FILE_NAME, cut_power, follow, look, write_image
-from tests.ports.schema_1 import write_schema_1
+from tests.ports.power_run import FILE_NAME, cut_power, follow
 from tests.ports.wal import find_forged_pages, read_valid_frames
 
 CUTS_OF_A_VARIANT = 60
@@ -88,34 +86,3 @@ async def open_recorded(recorder: Recorder, path: Path) -> None:
     queue._file._vfs = recorder.name
     await queue.open()
     await queue.close()
-
-
-def test_power_cut_in_a_migration_loses_nothing(tmp_path: Path, in_memory: Path) -> None:
-    first, second = make_request(essay_a="a" * 9000), make_request(essay_a="a" * 9000)
-    (tmp_path / "queue").mkdir()
-    path = tmp_path / "queue" / FILE_NAME
-    write_schema_1(path, first, second)
-    expected: dict[tuple[str, str], object] = {
-        ("q", "place"): "outbox",
-        ("q", "callback"): ("t", "k", False, (("h", b"v"),), b"\x00bytes"),
-        ("q", "parked"): None,
-        ("q", "key"): "open",
-        ("t", "written"): 0,  # that release did not note it: the topic is read from its first record
-    }
-    for attempts, request in enumerate((first, second)):
-        row = request.queue_id
-        expected[row, "place"] = "queue"
-        expected[row, "payload"] = request.model_dump_json().encode()
-        expected[row, "attempts"] = attempts
-        expected[row, "spent"] = None
-    recorder = Recorder(path.parent)
-    with asyncio.Runner() as runner:
-        runner.run(open_recorded(recorder, path))
-        recorder.unregister()
-        dice = random.Random(1)
-        assert len(recorder.entries) > 10
-
-        for position, disk in follow(recorder, Promises({})):
-            for _ in range(CUTS_AT_EACH_ENTRY):
-                with write_image(disk.cut(dice), in_memory) as image:
-                    assert runner.run(look(image)) == expected, f"cut after entry {position}"

@@ -309,7 +309,7 @@ async def send_endless_head(peer: Peer) -> None:
         (say(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), UNREADABLE),
         (say(frame(b"not gzip", b"Content-Encoding: gzip")), UNREADABLE),
         (say(frame(gzip.compress(BODY)[:-12], b"Content-Encoding: gzip")), UNREADABLE),
-        (say(frame(BODY, b"Content-Encoding: br")), UNREADABLE),
+        (say(frame(BODY, b"Content-Encoding: gzip")), UNREADABLE),
         (send_endless_head, UNREADABLE),
     ],
 )

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -371,27 +371,6 @@ async def test_holds_tells_whose_a_request_is(queue: Queue) -> None:
     assert queue.holds(mine.queue_id, None)
     assert not queue.holds(mine.queue_id, "blue")
     assert not queue.holds(str(uuid4()), None)
-
-
-async def test_file_of_the_version_before_is_taken_up_whole(tmp_path: Path) -> None:
-    path = tmp_path / "queue.db"
-    async with opened(path) as before:
-        request = make_request(caller="red")
-        await before.put(request)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            "ALTER TABLE request DROP COLUMN queue_id; DROP TABLE journal; DROP TABLE charge;"
-            "DROP TABLE usage_event;"
-            "CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL) STRICT, WITHOUT ROWID;"
-            "INSERT INTO spending VALUES ('2026-03-14', 0.5); PRAGMA user_version=5;"
-        )
-
-    async with opened(path) as after:
-        claim = await asyncio.wait_for(after.claim_cancelled(request.queue_id), HANG_SECONDS)
-        spent_usd = await after.spent_usd(date(2026, 3, 14))
-
-    assert claim is not None
-    assert (claim.request, spent_usd) == (request, 0.5)
 
 
 async def test_journal_tells_what_was_called_back(queue: Queue) -> None:

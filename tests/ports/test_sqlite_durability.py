@@ -7,19 +7,17 @@ import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from uuid import UUID
 
 import apsw
 import pytest
 
 from service.contracts.codec import SealedEnvelope
-from service.core.errors import QueueLocked, QueueUnavailable
+from service.core.errors import QueueLocked, QueueRejected, QueueUnavailable
 from service.core.outcome import Spent, Usage
-from service.core.records import Callback, Receipt
-from service.queues.sqlite.file import SCHEMA_VERSION, SqliteFile, Statement
+from service.core.records import Callback
+from service.queues.sqlite.file import SqliteFile, Statement
 from service.queues.sqlite.queue import SqliteQueue
 from tests.ports.making import make_request, opened, put_and_claim
-from tests.ports.schema_1 import write_schema_1
 from tests.waiting import HANG_SECONDS
 
 
@@ -88,43 +86,6 @@ async def test_files_are_readable_by_the_owner_only(tmp_path: Path, is_restored:
     assert modes.pop("state") == 0o700
     assert modes.keys() >= {"queue.db", "queue.db-wal"}
     assert set(modes.values()) == {0o600}
-
-
-async def test_file_of_the_first_release_is_taken_up_with_all_its_rows(tmp_path: Path) -> None:
-    path = tmp_path / "queue.db"
-    first, second = make_request(), make_request()
-    write_schema_1(path, first, second)
-
-    async with opened(path) as queue:
-        claims = await queue.claim(5)
-        # That release did not note how far topics were written: it may have been sent, anywhere on its topic.
-        topic, doubts = await asyncio.wait_for(queue.outbox.take_doubtful(), HANG_SECONDS)
-        start = queue.outbox.written_until("t")
-        await queue.outbox.settle(topic, doubts, ())
-        (entry,) = await queue.outbox.take(5)
-        receipt = await queue.recall("c", "key")
-
-    assert [(c.sequence, c.request, c.attempt) for c in claims] == [(1, first, 1), (2, second, 2)]
-    assert (entry.sequence, topic, start) == (77, "t", {0: 0})
-    assert entry.callback == Callback("q", "t", "k", SealedEnvelope(b"\x00bytes", (("h", b"v"),)), False, 1.5)
-    assert receipt == Receipt("q", UUID(int=7), "t", "digest")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-
-
-async def test_migration_that_fails_half_way_leaves_the_old_version(tmp_path: Path) -> None:
-    path = tmp_path / "queue.db"
-    write_schema_1(path, make_request())
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE written (in_the_way INTEGER)")  # the last thing that step 2 makes
-        before = list(connection.iterdump())
-
-    with pytest.raises(QueueUnavailable, match="written already exists"):
-        await SqliteQueue(path).open()
-
-    with closing(sqlite3.connect(path)) as connection:
-        assert list(connection.iterdump()) == before
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 async def test_folders_that_are_made_for_the_file_are_on_stable_storage(
@@ -239,7 +200,7 @@ async def test_one_poisoned_operation_does_not_fail_its_batch(tmp_path: Path) ->
         completing = [queue.complete(*each) for each in ((one, good), (two, bad), (three, good))]
         outcomes = await asyncio.gather(*completing, return_exceptions=True)
 
-        assert [type(outcome) for outcome in outcomes] == [type(None), QueueUnavailable, type(None)]
+        assert [type(outcome) for outcome in outcomes] == [type(None), QueueRejected, type(None)]
         assert queue.outbox.depth() == 2
 
 

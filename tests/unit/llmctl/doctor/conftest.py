@@ -27,6 +27,7 @@ SNAPSHOT: dict[str, Any] = {
         "capacity": 100,
         "oldest_age_seconds": 0.0,
         "disk": {"folder": "/data", "free_bytes": 2**40, "reserve_bytes": 2**26},
+        "quarantined": {"count": 0, "reason": None},
         "topics": None,
     },
     "in_flight": 0,

@@ -17,7 +17,7 @@ def judge(queue: Mapping[str, Any] | None = None, **other: Any) -> list[Check]:
 
 
 def test_a_queue_in_order_passes() -> None:
-    assert read(judge()) == dict.fromkeys(("waiting", "outbox", "undelivered", "disk"), "pass")
+    assert read(judge()) == dict.fromkeys(("waiting", "outbox", "undelivered", "unreadable", "disk"), "pass")
 
 
 def test_without_figures_nothing_is_said() -> None:
@@ -50,6 +50,14 @@ def test_everything_that_takes_a_place_counts(
 def test_callbacks_that_wait_are_a_warning_only_where_none_goes_out(published: float, verdict: str) -> None:
     checks = judge(outbox={"depth": 3, "parked": 0}, rates={"published": published})
     assert find(checks, "outbox").verdict == verdict
+
+
+def test_rows_that_cannot_be_read_are_named() -> None:
+    check = find(judge({"quarantined": {"count": 2, "reason": "ValidationError"}}), "unreadable")
+    assert check.verdict == "fail"
+    assert check.seen == (
+        "2 rows of the queue file cannot be read (ValidationError): set aside, and never called back"
+    )
 
 
 def test_undelivered_callbacks_are_a_warning_with_the_command() -> None:

@@ -1,14 +1,19 @@
 """One provider's guard: what it admits, what it learns, and that every grant ends once."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
-from service.core.guard import FOREVER, Grant, HoldReason, Limits, ProviderGuard
+from service.core.guard import FOREVER, Limits, Permit, ProviderGuard
 from service.core.outcome import RateWindow
 from service.core.pacing import Circuit
+from service.core.pause import HoldReason
+
+REQUESTS = itertools.count()
 
 
 def guard(**limits: float) -> ProviderGuard:
@@ -21,10 +26,19 @@ def refused(
     return ProviderFailure(code, "no", retryable=True, retry_after_seconds=after, details=dict(details))
 
 
-def admit(guarded: ProviderGuard, now: float = 0.0, tokens: int = 1) -> Grant:
-    grant = guarded.admit(tokens, now)
-    assert grant is not None
-    return grant
+def admit(guarded: ProviderGuard, now: float = 0.0, tokens: int = 1) -> Permit:
+    """A permit for another request each time."""
+    permit = guarded.admit(next(REQUESTS), "m", tokens, now)
+    assert permit is not None
+    return permit
+
+
+def refuse(
+    guarded: ProviderGuard, failure: ProviderFailure, now: float, jitter: float, times: int = 2
+) -> None:
+    """Refuses so many requests at once: enough for it to concern more than one."""
+    for permit in [admit(guarded, now) for _ in range(times)]:
+        assert guarded.fail(permit, failure, now, jitter)
 
 
 def open_circuit(guarded: ProviderGuard) -> None:
@@ -37,13 +51,13 @@ def open_circuit(guarded: ProviderGuard) -> None:
 def test_no_more_calls_at_once_than_configured() -> None:
     guarded = guard(max_concurrency=2)
     first, second = admit(guarded), admit(guarded)
-    assert guarded.admit(1, 0.0) is None
+    assert guarded.admit(0, "m", 1, 0.0) is None
 
     guarded.succeed(first, 1, None, 0.0)
     third = admit(guarded)
     guarded.release(second, 0.0)
     admit(guarded)
-    assert guarded.admit(1, 0.0) is None
+    assert guarded.admit(0, "m", 1, 0.0) is None
     guarded.fail(third, refused(LLMErrorCode.INVALID_RESPONSE), 0.0, 0.0)
     admit(guarded)
 
@@ -51,15 +65,15 @@ def test_no_more_calls_at_once_than_configured() -> None:
 def test_retry_after_holds_all_calls() -> None:
     """Also those that were admitted before the refusal."""
     guarded = guard()
-    refused_one, waiting = admit(guarded), admit(guarded)
-    assert guarded.still_grants(waiting, 1.0)
-    assert guarded.fail(refused_one, refused(after=7.0), 1.0, 0.0)
+    waiting = admit(guarded)
+    assert guarded.still_permits(waiting, 1.0)
+    refuse(guarded, refused(after=7.0), 1.0, 0.0)
 
-    assert guarded.admit(1, 7.9) is None
-    assert not guarded.still_grants(waiting, 7.9)
-    assert guarded.still_grants(waiting, 8.1)
+    assert guarded.admit(0, "m", 1, 7.9) is None
+    assert not guarded.still_permits(waiting, 7.9)
+    assert guarded.still_permits(waiting, 8.1)
     guarded.release(waiting, 8.1)
-    assert guarded.seconds_until_change(1.0) == pytest.approx(7.0)
+    assert guarded.seconds_until_change("m", 1.0) == pytest.approx(7.0)
     assert guarded.state(2.0).hold_reason is HoldReason.RATE_LIMIT
     admit(guarded, 8.1)
 
@@ -68,13 +82,13 @@ def test_open_circuit_revokes_all_permits_but_the_probe() -> None:
     guarded = guard()
     waiting = admit(guarded)
     open_circuit(guarded)
-    assert not guarded.still_grants(waiting, 0.0)
+    assert not guarded.still_permits(waiting, 0.0)
 
     guarded.release(waiting, 0.0)
     probe = admit(guarded, 5.0)
 
     assert probe.probe
-    assert guarded.still_grants(probe, 5.0)
+    assert guarded.still_permits(probe, 5.0)
 
 
 def test_rate_limit_without_a_time_pauses_longer_each_time() -> None:
@@ -83,20 +97,20 @@ def test_rate_limit_without_a_time_pauses_longer_each_time() -> None:
     together = [admit(guarded) for _ in range(5)]
     for grant in together:
         guarded.fail(grant, refused(), 0.0, 1.0)
-    assert guarded.seconds_until_change(0.0) == pytest.approx(1.0)
+    assert guarded.seconds_until_change("m", 0.0) == pytest.approx(1.0)
 
     guarded.fail(admit(guarded, 1.0), refused(), 1.0, 1.0)
-    assert guarded.seconds_until_change(1.0) == pytest.approx(2.0)
+    assert guarded.seconds_until_change("m", 1.0) == pytest.approx(2.0)
 
 
 def test_used_up_quota_holds_longer_and_costs_no_attempt() -> None:
     guarded = guard()
-    assert guarded.fail(admit(guarded), refused(quota_used_up=True), 0.0, 1.0)
+    refuse(guarded, refused(quota_used_up=True), 0.0, 1.0)
 
     assert guarded.state(1.0).hold_reason is HoldReason.QUOTA
-    assert guarded.admit(1, 59.0) is None
+    assert guarded.admit(0, "m", 1, 59.0) is None
     guarded.fail(admit(guarded, 61.0), refused(quota_used_up=True), 61.0, 1.0)
-    assert guarded.admit(1, 180.0) is None
+    assert guarded.admit(0, "m", 1, 180.0) is None
     admit(guarded, 182.0)
 
 
@@ -105,8 +119,9 @@ def test_overload_halves_the_calls_at_once(status: int) -> None:
     code = LLMErrorCode.PROVIDER_RATE_LIMIT if status == 429 else LLMErrorCode.PROVIDER_UNAVAILABLE
     guarded = guard()
     grants = [admit(guarded) for _ in range(10)]
-    guarded.fail(grants[0], refused(code, status=status), 0.0, 0.0)
-    assert guarded.state(0.0).concurrency_limit == 5
+    for grant in grants[:2]:
+        guarded.fail(grant, refused(code, status=status), 0.0, 0.0)
+    assert guarded.state(0.0).concurrency_limit == (4 if status == 429 else 5)
 
 
 def test_attempts_count_until_the_circuit_opens() -> None:
@@ -118,9 +133,9 @@ def test_attempts_count_until_the_circuit_opens() -> None:
 
     assert verdicts == [False] * 5 + [True] * 5
     assert guarded.state(0.0).circuit is Circuit.OPEN
-    assert guarded.admit(1, 0.5) is None
+    assert guarded.admit(0, "m", 1, 0.5) is None
     probe = admit(guarded, 1.1)
-    assert guarded.admit(1, 1.1) is None
+    assert guarded.admit(0, "m", 1, 1.1) is None
     assert guarded.fail(probe, down, 1.2, 1.0)
     back = admit(guarded, 3.3)
     guarded.succeed(back, 1, None, 3.4)
@@ -142,7 +157,7 @@ def test_failure_of_one_request_counts_and_closes_a_circuit(code: LLMErrorCode) 
 def test_used_up_window_is_waited_for() -> None:
     guarded = guard()
     guarded.succeed(admit(guarded), 1, RateWindow(remaining_requests=0, requests_reset_seconds=3.0), 0.0)
-    assert guarded.admit(1, 2.9) is None
+    assert guarded.admit(0, "m", 1, 2.9) is None
     guarded.succeed(
         admit(guarded, 3.1), 1, RateWindow(remaining_requests=5, requests_reset_seconds=60.0), 3.1
     )
@@ -153,23 +168,26 @@ def test_tokens_are_reserved_and_settled_on_what_was_used() -> None:
     """An estimate that was too high gives its rest back; a failed call without usage keeps its estimate."""
     guarded = guard(tokens_per_minute=600.0)
     generous = admit(guarded, tokens=500)
-    assert guarded.admit(1, 1.0) is None
+    assert guarded.admit(0, "m", 1, 1.0) is None
     guarded.succeed(generous, 2, None, 1.0)
     failed = admit(guarded, 1.0, tokens=100)
     guarded.fail(failed, refused(LLMErrorCode.PROVIDER_TIMEOUT), 1.0, 0.0)
-    assert guarded.admit(1, 2.0) is None
+    assert guarded.admit(0, "m", 1, 2.0) is None
 
 
 def test_operator_holds_and_releases() -> None:
     guarded = guard()
     guarded.hold(FOREVER)
-    assert guarded.admit(1, 1e9) is None
-    assert (guarded.seconds_until_change(0.0), guarded.state(0.0).hold_reason) == (None, HoldReason.OPERATOR)
+    assert guarded.admit(0, "m", 1, 1e9) is None
+    assert (guarded.seconds_until_change("m", 0.0), guarded.state(0.0).hold_reason) == (
+        None,
+        HoldReason.OPERATOR,
+    )
     guarded.free()
     admit(guarded)
 
     guarded.hold(5.0)
-    assert guarded.admit(1, 4.0) is None
+    assert guarded.admit(0, "m", 1, 4.0) is None
     admit(guarded, 5.1)
 
 
@@ -191,7 +209,7 @@ def test_any_sequence_keeps_the_count_and_leaves_a_way_out(steps: list[tuple[str
     for what, seconds in steps:
         now += seconds
         if what == "admit":
-            grant = guarded.admit(100, now)
+            grant = guarded.admit(0, "m", 100, now)
             if grant is not None:
                 open_grants.append(grant)
         elif open_grants:
@@ -208,7 +226,7 @@ def test_any_sequence_keeps_the_count_and_leaves_a_way_out(steps: list[tuple[str
         assert guarded.state(now).under_way == len(open_grants)
     for grant in open_grants:
         guarded.release(grant, now)
-    assert guarded.admit(100, now + 1000.0) is not None
+    assert guarded.admit(0, "m", 100, now + 1000.0) is not None
 
 
 def told(remaining: int, per_minute: float = 600.0) -> RateWindow:
@@ -220,7 +238,7 @@ def count_admitted(guarded: ProviderGuard, begins: float, ends: float) -> int:
     admitted = 0
     for step in range(round((ends - begins) * 100)):
         now = begins + step / 100
-        grant = guarded.admit(1, now)
+        grant = guarded.admit(0, "m", 1, now)
         if grant is not None:
             guarded.succeed(grant, 1, told(3), now)
             admitted += 1
@@ -231,9 +249,9 @@ def test_stated_rate_is_kept_once_the_provider_has_refused() -> None:
     guarded = guard()
     guarded.succeed(admit(guarded), 1, told(3), 0.0)
     assert count_admitted(guarded, 0.0, 1.0) > 90, "what it has not refused is not slowed down"
-    guarded.fail(admit(guarded, 1.0), refused(after=0.5), 1.0, 0.5)
+    refuse(guarded, refused(after=0.5), 1.0, 0.5, times=6)
 
-    assert guarded.admit(1, 1.4) is None
+    assert guarded.admit(0, "m", 1, 1.4) is None
     count_admitted(guarded, 1.5, 3.0)
     assert count_admitted(guarded, 3.0, 9.0) == pytest.approx(60, abs=1)
 
@@ -243,7 +261,7 @@ def test_stated_rate_allows_a_burst_when_much_is_left() -> None:
     for window in (told(500), told(0, 60_000.0)):
         guarded = guard()
         guarded.succeed(admit(guarded), 1, told(3), 0.0)
-        guarded.fail(admit(guarded), refused(after=0.5), 0.0, 0.5)
+        refuse(guarded, refused(after=0.5), 0.0, 0.5)
         count_admitted(guarded, 0.5, 3.0)
         grant = admit(guarded, 3.1)
         guarded.succeed(grant, 1, window, 3.1)

@@ -9,24 +9,33 @@ from hypothesis import strategies as st
 
 from service.contracts.error_codes import LLMErrorCode
 from service.core.errors import ProviderFailure
-from service.core.retry import BASE_DELAY_SECONDS, MAX_DELAY_SECONDS, GiveUp, RetryLater, decide
+from service.core.retry import (
+    BASE_DELAY_SECONDS,
+    MAX_DELAY_SECONDS,
+    MAX_UNCOUNTED_CALLS,
+    MAX_UNCOUNTED_REFUSALS,
+    GiveUp,
+    RetryLater,
+    decide,
+)
 
 HOUR = timedelta(hours=1)
 
 
-def failure(*, retryable: bool = True, retry_after_seconds: float | None = None) -> ProviderFailure:
-    return ProviderFailure(
-        LLMErrorCode.PROVIDER_UNAVAILABLE,
-        "The provider cannot be reached.",
-        retryable=retryable,
-        retry_after_seconds=retry_after_seconds,
-    )
+def failure(
+    *,
+    retryable: bool = True,
+    retry_after_seconds: float | None = None,
+    code: LLMErrorCode = LLMErrorCode.PROVIDER_UNAVAILABLE,
+) -> ProviderFailure:
+    return ProviderFailure(code, "No.", retryable=retryable, retry_after_seconds=retry_after_seconds)
 
 
 def decide_after(failed: ProviderFailure, left: timedelta = HOUR, **changes: Any) -> GiveUp | RetryLater:
     """Decides with `left` until the deadline."""
     now = datetime(2025, 3, 14, tzinfo=UTC)
-    given = {"trouble": False, "attempt": 1, "max_attempts": 5, "random": 0.5, **changes}
+    given = {"trouble_seconds": None, "attempt": 1, "max_attempts": 5, "random": 0.5, **changes}
+    given.setdefault("calls", given["attempt"])
     return decide(failed, now=now, expires_at=now + left, **given)
 
 
@@ -46,7 +55,7 @@ def decide_after(failed: ProviderFailure, left: timedelta = HOUR, **changes: Any
 def test_wait_doubles_up_to_its_limit(attempt: int, random: float, expected_seconds: float) -> None:
     """Full jitter below a ceiling of 0.5, 1, 2 ... 16, 30, 30 seconds."""
     decision = decide_after(failure(), attempt=attempt, max_attempts=10_000, random=random)
-    assert decision == RetryLater(expected_seconds)
+    assert decision == RetryLater(expected_seconds, counted=True)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +86,7 @@ def test_provider_can_only_lengthen_the_wait(
     retry_after_seconds: float | None, expected_seconds: float
 ) -> None:
     decision = decide_after(failure(retry_after_seconds=retry_after_seconds))
-    assert decision == RetryLater(expected_seconds)
+    assert decision == RetryLater(expected_seconds, counted=True)
 
 
 @given(
@@ -114,5 +123,37 @@ def test_retry_keeps_every_limit(
 
 def test_trouble_of_the_provider_costs_no_attempt_before_the_deadline() -> None:
     for attempt, failed in ((5, failure()), (500, failure(retryable=False))):
-        assert isinstance(decide_after(failed, trouble=True, attempt=attempt), RetryLater)
-    assert decide_after(failure(), timedelta(0), trouble=True) == GiveUp()
+        decision = decide_after(failed, trouble_seconds=0.0, attempt=attempt)
+        assert isinstance(decision, RetryLater)
+        assert not decision.counted
+    assert decide_after(failure(), timedelta(0), trouble_seconds=0.0) == GiveUp()
+
+
+@pytest.mark.parametrize(
+    ("code", "most"),
+    [
+        (LLMErrorCode.PROVIDER_RATE_LIMIT, MAX_UNCOUNTED_REFUSALS),
+        (LLMErrorCode.PROVIDER_UNAVAILABLE, MAX_UNCOUNTED_CALLS),
+    ],
+)
+def test_calls_that_do_not_count_are_bounded(code: LLMErrorCode, most: int) -> None:
+    """A request that alone is refused again and again ends."""
+    attempt, calls = 1, 0
+    while isinstance(
+        decision := decide_after(failure(code=code), trouble_seconds=0.0, attempt=attempt, calls=calls + 1),
+        RetryLater,
+    ):
+        calls += 1
+        attempt += decision.counted
+    assert calls == most + 4
+
+
+def test_a_refused_request_leaves_the_next_probe_to_another() -> None:
+    """And backs off for longer each time it is refused itself."""
+    refused = failure(code=LLMErrorCode.PROVIDER_RATE_LIMIT)
+    waits = []
+    for calls in (1, 2, 4, 8, 50):
+        decision = decide_after(refused, trouble_seconds=3.0, calls=calls)
+        assert isinstance(decision, RetryLater)
+        waits.append(decision.after_seconds)
+    assert waits == [4.0, 4.0, 4.0, 22.5, 22.5]

@@ -28,13 +28,16 @@ MOCK = LLMProviderType.MOCK
 REPLY = ProviderReply(Judgement(EssayComparisonWinner.ESSAY_A, "Better.", 0.9), "m", Usage(10, 10))
 
 
+MODELS = dict.fromkeys(LLMProviderType, "model-1")
+
+
 class Workshop:
     def __init__(self, concurrency: int, limits: dict[LLMProviderType, Limits] | None = None) -> None:
         self.queue = MemoryQueue()
         self.gate = PhaseGate()
         self.started: list[Claim] = []
         self.release = asyncio.Event()
-        self.guards = Guards(limits or {}, MOCK, SystemClock(), self.queue.nudge)
+        self.guards = Guards(limits or {}, MOCK, SystemClock(), self.queue.nudge, MODELS)
         self.pool = Pool(
             queue=self.queue,
             process=self.process,
@@ -87,7 +90,7 @@ async def test_claims_written_during_a_refusal_go_back_uncounted(make_request: A
     shop.gate.advance(Phase.READY)
     claim = shop.queue.claim
     failure = ProviderFailure(
-        LLMErrorCode.PROVIDER_RATE_LIMIT, "no", retryable=True, retry_after_seconds=3600.0
+        LLMErrorCode.PROVIDER_RATE_LIMIT, "no", retryable=True, retry_after_seconds=3600.0, of_account=True
     )
 
     async def claim_during_refusal(*asked: Any) -> Any:

@@ -129,7 +129,9 @@ def bench(clock: Any, make_request: Any, monkeypatch: pytest.MonkeyPatch) -> Any
         processor = Processor(
             queue=queue,
             router=Router({OPENAI: provider}, OPENAI),
-            guards=Guards({OPENAI: Limits(10)} if guarded else {}, OPENAI, clock, queue.nudge),
+            guards=Guards(
+                {OPENAI: Limits(10)} if guarded else {}, OPENAI, clock, queue.nudge, {OPENAI: "model-1"}
+            ),
             budget=Budget(limits or BudgetLimits(), CATALOGUE, queue, clock),
             wishes=wishes,
             tracing=NoTracing(),

@@ -33,7 +33,21 @@ def test_packing_is_read_from_the_header(value: bytes, packing: str | None) -> N
     assert find_packing([(b"a", b"b"), (b"Content-Encoding", value)]) == packing
 
 
-def test_unknown_packing_is_an_error() -> None:
-    assert find_packing([]) is None
+def test_unknown_codings_are_ignored_and_only_one_is_undone() -> None:
+    for value, packing in (
+        (b"utf-8", None),
+        (b"br", None),
+        (b"gzip, br", "gzip"),
+        (b"identity, gzip", "gzip"),
+    ):
+        assert find_packing([(b"content-encoding", value)]) == packing
     with pytest.raises(httpx.DecodingError):
-        find_packing([(b"content-encoding", b"gzip, br")])
+        find_packing([(b"content-encoding", b"gzip"), (b"content-encoding", b"gzip")])
+
+
+def test_an_empty_body_is_not_compressed() -> None:
+    Unpacker("gzip").finish()
+    cut_off = Unpacker("gzip")
+    list(cut_off.feed(b"\x1f\x8b"))
+    with pytest.raises(httpx.DecodingError):
+        cut_off.finish()

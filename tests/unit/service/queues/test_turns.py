@@ -40,8 +40,8 @@ def test_callers_keep_their_order_and_wait_for_one_turn_of_each_other(
                 served_since[caller] = {}
             waiting[caller].append(number)
             turns.append(caller, (caller, number))
-        elif turns.head() is not None:
-            served, item = turns.pop()
+        elif (head := next(turns.heads(), None)) is not None:
+            served, item = turns.pop(head[0])
             assert item == waiting[served].pop(0)
             served_since[served] = {}
             for other, rows in waiting.items():
