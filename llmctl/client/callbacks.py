@@ -1,34 +1,25 @@
-"""The stream of callbacks: read without a group, from all partitions, committing nothing."""
+"""Streams callbacks: without a group, from all partitions, committing nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
-from llmctl.client.kafka import (
-    REQUEST_LIMIT_SECONDS,
-    ask,
-    client_options,
-    close,
-    connect,
-    name_near,
-    refuse_broker,
-)
+from llmctl.client.kafka import REQUEST_LIMIT_SECONDS, name_near, refuse_broker
+from llmctl.client.positions import Place
+from llmctl.client.problems import BrokerOutOfReach, TopicUnreadable
+from llmctl.client.topic_reader import LOOK_SECONDS, Gap, ReadingHindered, TopicReader, open_reader
 from llmctl.client.topics import read_topics
-from llmctl.exits import UsageProblem
+from llmctl.exits import CliError, Failed, UsageProblem
 from service.contracts.codec import open_envelope, read_header
 from service.contracts.enums import ProcessingEvent
 from service.contracts.events import ComparisonResultEnvelope
 from service.contracts.moments import bound_timestamp
 from simulator.kafka_address import KafkaAddress
 
-FETCH_WAIT_MILLISECONDS = 50  # the embedded broker does not wake a waiting fetch
-MAX_BATCH_RECORDS = 500
 STANDING_WAIT_SECONDS = 1.0
 
 
@@ -63,116 +54,115 @@ class CallbackRecord:
 
 
 class CallbackStream:
-    """Records as they arrive, in the order of their timestamps within each batch."""
+    """Records as they arrive, in the order of their timestamps within each batch.
 
-    def __init__(self, consumer: AIOKafkaConsumer, kafka: KafkaAddress, since_milliseconds: int) -> None:
-        self._consumer = consumer
+    New partitions of a topic are read from their beginning. Every method raises Unreachable if no broker
+    answers, and Failed if a topic was deleted or may not be read.
+    """
+
+    def __init__(
+        self, reader: TopicReader, kafka: KafkaAddress, topics: Sequence[str], since_milliseconds: int
+    ) -> None:
+        self._reader = reader
         self._kafka = kafka
+        self._topics = topics
         self._since_milliseconds = since_milliseconds
+        self._looked_at = time.monotonic()
 
     async def read(self, wait_seconds: float) -> tuple[CallbackRecord, ...]:
-        """What has arrived, waiting at most so long for the first; empty where nothing came."""
-        batches: Mapping[Any, Sequence[Any]] = await ask(
-            self._consumer.getmany(timeout_ms=int(wait_seconds * 1000), max_records=MAX_BATCH_RECORDS),
-            self._kafka,
-        )
-        found = [record for batch in batches.values() for record in batch]
+        """Returns what has arrived, after at most `wait_seconds`; empty if nothing came."""
+        with _raising_cli_errors(self._kafka):
+            await self._look_after_topics()
+            try:
+                found = list(await self._reader.read(min(wait_seconds, LOOK_SECONDS)))
+            except Gap:
+                return ()  # what retention removed is skipped, what is left is read
         found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
         return tuple(read_record(each) for each in found if each.timestamp >= self._since_milliseconds)
 
     async def read_standing(self) -> AsyncIterator[tuple[CallbackRecord, ...]]:
-        """What stands there now, batch by batch; ends at the ends that the partitions have at this moment.
+        """Yields what is on the topics now, batch by batch, up to the ends that the partitions have now.
 
-        Unreachable where nothing more comes although the end is not reached.
+        Raises Unreachable if nothing more comes although the end is not reached.
         """
-        ends: Mapping[TopicPartition, int] = await ask(
-            self._consumer.end_offsets(self._consumer.assignment()), self._kafka
-        )
-        missing, moved = await self._measure_way(ends), time.monotonic()
+        with _raising_cli_errors(self._kafka):
+            ends = await self._reader.find_ends(self._reader.places.keys())
+        missing, moved = self._measure_way(ends), time.monotonic()
         while missing:
             batch = await self.read(STANDING_WAIT_SECONDS)
-            before, missing = missing, await self._measure_way(ends)
+            before, missing = missing, self._measure_way(ends)
             if missing < before:
                 moved = time.monotonic()
             elif time.monotonic() - moved > REQUEST_LIMIT_SECONDS:
                 raise refuse_broker(self._kafka)
-            yield tuple(
-                each for each in batch if each.offset < ends[TopicPartition(each.topic, each.partition)]
-            )
+            yield tuple(each for each in batch if each.offset < ends.get((each.topic, each.partition), 0))
 
-    async def _measure_way(self, ends: Mapping[TopicPartition, int]) -> int:
+    def _measure_way(self, ends: Mapping[Place, int]) -> int:
         """How many offsets are still to be read up to these ends."""
-        return sum([max(0, end - await self._find_position(place)) for place, end in ends.items()])
+        return sum(max(0, end - self._reader.places.get(place, 0)) for place, end in ends.items())
 
-    async def _find_position(self, place: TopicPartition) -> int:
-        position: int = await ask(self._consumer.position(place), self._kafka)
-        return position
+    async def _look_after_topics(self) -> None:
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        for topic in await self._reader.find_deleted(self._topics):
+            raise Failed(f"The topic {topic!r} at {self._kafka} was deleted.")
+        new = self._reader.find_new_places(self._topics)
+        if new:
+            self._reader.put(new)
 
 
 @asynccontextmanager
 async def open_callbacks(
     kafka: KafkaAddress, topics: Sequence[str], start: Start | None = None
 ) -> AsyncIterator[CallbackStream]:
-    """A stream whose position is fixed when this returns; UsageProblem for a topic that does not exist."""
+    """Opens a stream whose position is fixed when this returns; UsageProblem if a topic does not exist."""
     where = start or Start()
     existing = await read_topics(kafka)
-    for topic in topics:
+    names = tuple(dict.fromkeys(topics))
+    for topic in names:
         if topic not in existing:
             raise UsageProblem(f"There is no topic {topic!r} at {kafka}; {name_near(topic, list(existing))}")
-    consumer = AIOKafkaConsumer(
-        **client_options(kafka),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",  # what retention removed while reading is skipped, what is left is read
-        fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
-        isolation_level="read_committed",  # what a transaction took back was never said
-    )
-    try:
-        await connect(consumer.start(), kafka)
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in dict.fromkeys(topics)
-            for number in range(existing[topic].partitions)
-        ]
-        consumer.assign(partitions)
-        for partition, offset in (await _find_positions(consumer, kafka, partitions, where)).items():
-            consumer.seek(partition, offset)
-        yield CallbackStream(consumer, kafka, where.since_milliseconds or 0)
-    finally:
-        await close(consumer.stop())
+    async with AsyncExitStack() as closing:
+        with _raising_cli_errors(kafka):
+            reader = await closing.enter_async_context(open_reader(kafka))
+            places = [(topic, number) for topic in names for number in range(existing[topic].partitions)]
+            reader.put(await _find_positions(reader, places, where))
+        yield CallbackStream(reader, kafka, names, where.since_milliseconds or 0)
 
 
-async def _find_positions(
-    consumer: AIOKafkaConsumer, kafka: KafkaAddress, partitions: Sequence[TopicPartition], start: Start
-) -> dict[TopicPartition, int]:
-    ends: dict[TopicPartition, int] = await ask(consumer.end_offsets(partitions), kafka)
+async def _find_positions(reader: TopicReader, places: Sequence[Place], start: Start) -> dict[Place, int]:
+    ends = await reader.find_ends(places)
     if not start.from_beginning and start.since_milliseconds is None:
         return ends
-    beginnings: dict[TopicPartition, int] = await ask(consumer.beginning_offsets(partitions), kafka)
+    beginnings = await reader.find_beginnings(places)
     if start.since_milliseconds is None:
         return beginnings
-    found = await ask(consumer.offsets_for_times(dict.fromkeys(partitions, start.since_milliseconds)), kafka)
-    known = {partition: place.offset for partition, place in found.items() if place is not None}
-    if len(known) < len(partitions) and not await _can_seek_by_time(
-        consumer, kafka, partitions, ends, beginnings
-    ):
+    known = await reader.find_offsets_at(places, start.since_milliseconds)
+    if len(known) < len(places) and not await _can_seek_by_time(reader, places, ends, beginnings):
         return beginnings  # what is too old is left out while reading
-    return {partition: known.get(partition, ends[partition]) for partition in partitions}
+    return {place: known.get(place, ends[place]) for place in places}
 
 
 async def _can_seek_by_time(
-    consumer: AIOKafkaConsumer,
-    kafka: KafkaAddress,
-    partitions: Sequence[TopicPartition],
-    ends: Mapping[TopicPartition, int],
-    beginnings: Mapping[TopicPartition, int],
+    reader: TopicReader, places: Sequence[Place], ends: Mapping[Place, int], beginnings: Mapping[Place, int]
 ) -> bool:
     """Whether the broker finds the first record of all by time; the embedded one finds none at all."""
-    filled = [partition for partition in partitions if ends[partition] > beginnings[partition]]
-    if not filled:
-        return True
-    first = await ask(consumer.offsets_for_times(dict.fromkeys(filled, 0)), kafka)
-    return all(place is not None for place in first.values())
+    filled = [place for place in places if ends[place] > beginnings[place]]
+    return not filled or len(await reader.find_offsets_at(filled, 0)) == len(filled)
+
+
+@contextmanager
+def _raising_cli_errors(kafka: KafkaAddress) -> Iterator[None]:
+    """Turns the library's problems with Kafka into those of the command line."""
+    try:
+        yield
+    except (BrokerOutOfReach, ReadingHindered, TopicUnreadable) as problem:
+        if isinstance(problem.__cause__, CliError):
+            raise problem.__cause__ from problem
+        if isinstance(problem, TopicUnreadable):
+            raise Failed(str(problem)) from problem
+        raise refuse_broker(kafka) from problem
 
 
 def read_record(record: Any) -> CallbackRecord:

@@ -13,6 +13,7 @@ from llmctl.client.kafka import name_near
 from llmctl.client.positions import Place, Position
 from llmctl.client.problems import BrokerOutOfReach, ClientClosed, ClientProblem, TopicUnreadable
 from llmctl.client.topic_reader import (
+    LOOK_SECONDS,
     Gap,
     ReadingHindered,
     TopicReader,
@@ -22,8 +23,6 @@ from llmctl.client.topic_reader import (
 from llmctl.client.topics import TopicFacts, read_topics
 from simulator.kafka_address import KafkaAddress
 
-LOOK_SECONDS = 5.0
-"""How often topics are looked after: whether they have new partitions, still exist, are still needed."""
 IDLE_LIMIT_SECONDS = 60.0
 """So long a topic is read on after the last who expected something of it."""
 RETRY_PAUSE_SECONDS = 1.0
@@ -150,33 +149,12 @@ class Dispatcher:
         if now < self._looked_at + LOOK_SECONDS:
             return
         self._looked_at = now
-        await self._end_deleted()
-        self._read_new_partitions()
-        self._drop_idle(now)
-
-    async def _end_deleted(self) -> None:
-        """The consumer would look for a deleted topic without a pause, and might create it by asking."""
-        missing = [topic for topic in self._watches if not self._reader.list_partitions(topic)]
-        if not missing:
-            return
-        try:
-            with speaking_to_kafka():
-                existing = await read_topics(self._kafka)
-        except (BrokerOutOfReach, TopicUnreadable):
-            return  # nothing is known; the next look may tell
-        for topic in missing:
-            if topic not in existing:
-                self._end(topic, TopicUnreadable(f"The topic {topic!r} at {self._kafka} was deleted."))
-
-    def _read_new_partitions(self) -> None:
-        new = {
-            (topic, number): 0
-            for topic in self._watches
-            for number in self._reader.list_partitions(topic)
-            if (topic, number) not in self._reader.places
-        }
+        for topic in await self._reader.find_deleted(tuple(self._watches)):
+            self._end(topic, TopicUnreadable(f"The topic {topic!r} at {self._kafka} was deleted."))
+        new = self._reader.find_new_places(self._watches.keys())
         if new:
             self._reader.put(new)
+        self._drop_idle(now)
 
     def _drop_idle(self, now: float) -> None:
         idle = {topic for topic, watch in self._watches.items() if watch.is_idle}

@@ -16,18 +16,22 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from llmctl.client.callbacks import FETCH_WAIT_MILLISECONDS, MAX_BATCH_RECORDS
 from llmctl.client.kafka import ask, client_options, close, connect
 from llmctl.client.positions import Place
 from llmctl.client.problems import BrokerOutOfReach, ClientProblem, TopicUnreadable, say_parameters
+from llmctl.client.topics import read_topics
 from llmctl.exits import CliError, Unreachable
 from simulator.kafka_address import KafkaAddress
 
+FETCH_WAIT_MILLISECONDS = 50  # the embedded broker does not wake a waiting fetch
+MAX_BATCH_RECORDS = 500
+LOOK_SECONDS = 5.0
+"""How often topics are checked for new partitions and for their deletion."""
 SETTLE_SECONDS = 0.1
 """aiokafka 0.14 does not hear that it shall stop while it changes its assignment, and would hang for long."""
 GAP_LIMIT_SECONDS = 2.0
 """So long one partition may keep all others waiting while it is asked where it goes on."""
-METADATA_AGE_SECONDS = 30.0
+METADATA_AGE_SECONDS = 10.0
 """So long at most a new partition is not noticed; what came on it meanwhile is read then."""
 
 
@@ -118,6 +122,37 @@ class TopicReader:
             found = await ask(self._consumer.beginning_offsets(wanted), self._kafka)
         return dict(found)
 
+    async def find_offsets_at(self, places: Collection[Place], milliseconds: int) -> dict[Place, int]:
+        """Returns the first offset of each at or after a time since 1970, where there is one."""
+        wanted = dict.fromkeys([TopicPartition(*each) for each in places], milliseconds)
+        with speaking_to_kafka():
+            found = await ask(self._consumer.offsets_for_times(wanted), self._kafka)
+        return {place: known.offset for place, known in found.items() if known is not None}
+
+    def find_new_places(self, topics: Collection[str]) -> dict[Place, int]:
+        """Returns the partitions that these topics have got meanwhile, to be read from their beginning."""
+        return {
+            (topic, number): 0
+            for topic in topics
+            for number in self.list_partitions(topic)
+            if (topic, number) not in self._places
+        }
+
+    async def find_deleted(self, topics: Collection[str]) -> list[str]:
+        """Returns those of these topics that were deleted.
+
+        The consumer would look for a deleted topic without a pause, and might create it by asking.
+        """
+        missing = [topic for topic in topics if not self.list_partitions(topic)]
+        if not missing:
+            return []
+        try:
+            with speaking_to_kafka():
+                existing = await read_topics(self._kafka)
+        except (BrokerOutOfReach, TopicUnreadable):
+            return []  # nothing is known; the next look may tell
+        return [topic for topic in missing if topic not in existing]
+
     async def read(self, wait_seconds: float) -> Sequence[Any]:
         """What has arrived, waiting at most so long for the first; empty where nothing came.
 
@@ -195,6 +230,7 @@ async def open_reader(kafka: KafkaAddress) -> AsyncIterator[TopicReader]:
         enable_auto_commit=False,
         auto_offset_reset="none",  # what is gone is said, not passed over
         fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
+        isolation_level="read_committed",  # what a transaction took back was never said
         metadata_max_age_ms=int(METADATA_AGE_SECONDS * 1000),
     )
     try:

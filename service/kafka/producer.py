@@ -22,6 +22,8 @@ MAX_BATCH_BYTES = 1_000_000
 """With the default of 16 KiB, 1,000 sends at once take 13 times as long; it stays under a broker's 1 MiB."""
 ONE_RECORD_BYTES = 1
 """The first record always fits into a batch, so each record gets a batch of its own."""
+METADATA_AGE_SECONDS = 20.0
+"""New partitions of a topic are used after at most this long."""
 CLOSE_LIMIT_SECONDS = 5.0
 
 
@@ -58,6 +60,7 @@ class Producer:
             enable_idempotence=idempotent,
             linger_ms=0,
             max_batch_size=MAX_BATCH_BYTES if idempotent else ONE_RECORD_BYTES,
+            metadata_max_age_ms=int(METADATA_AGE_SECONDS * 1000),
             **options,
         )
         try:
