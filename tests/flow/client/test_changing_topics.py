@@ -8,7 +8,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from llmctl.client.callbacks import CallbackStream, open_callbacks
+from llmctl.exits import Failed
 from llmctl.library import ComparisonClient, PositionLost, TimedOut, TopicUnreadable, connect
+from simulator.kafka_address import KafkaAddress
 from tests.conftest import APACHE, CreateTopic, choose_creator
 from tests.flow.client.callbacks import CallBack, make_callback, open_writer
 from tests.waiting import HANG_SECONDS, until
@@ -40,10 +43,15 @@ async def call_back(apache_kafka: str) -> AsyncIterator[CallBack]:
 
 
 @pytest.fixture
-async def program(apache_kafka: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ComparisonClient]:
-    """A client that looks at its topics ten times a second instead of every five seconds."""
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topics are looked at ten times a second instead of every five seconds."""
     monkeypatch.setattr("llmctl.client.dispatcher.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("llmctl.client.callbacks.LOOK_SECONDS", 0.1)
     monkeypatch.setattr("llmctl.client.topic_reader.METADATA_AGE_SECONDS", 0.2)
+
+
+@pytest.fixture
+async def program(apache_kafka: str, looking_often: None) -> AsyncIterator[ComparisonClient]:
     async with connect(NO_SERVICE, apache_kafka, timeout_seconds=HANG_SECONDS) as client:
         yield client
 
@@ -52,22 +60,50 @@ async def delete(admin: AdminClient, topic: str) -> None:
     await asyncio.to_thread(lambda: admin.delete_topics([topic])[topic].result(HANG_SECONDS))
 
 
+async def grow(admin: AdminClient, topic: str, partitions: int) -> None:
+    new = admin.create_partitions([NewPartitions(topic, partitions)])[topic]
+    await asyncio.to_thread(new.result, HANG_SECONDS)
+    # The controller answers before the broker has heard of it.
+    await until(lambda: len(admin.list_topics(topic, HANG_SECONDS).topics[topic].partitions) == partitions)
+
+
 async def test_a_new_partition_is_read_from_its_beginning(
     program: ComparisonClient, admin: AdminClient, name: str, apache_kafka: str
 ) -> None:
     before = await program.find_position(name)
     pending = await program.expect("q-1", name)
     async with program.callbacks(name) as callbacks:
-        new = admin.create_partitions([NewPartitions(name, 3)])[name]
-        await asyncio.to_thread(new.result, HANG_SECONDS)
-        # The controller answers before the broker has heard of it.
-        await until(lambda: len(admin.list_topics(name, HANG_SECONDS).topics[name].partitions) == 3)
+        await grow(admin, name, 3)
         async with open_writer(apache_kafka) as call_back:
             await call_back(name, "q-1", partition=2)
         assert (await pending).request_id == "q-1"
         async with asyncio.timeout(HANG_SECONDS):
             assert (await anext(callbacks)).partition == 2
             assert (await anext(program.callbacks(name, start=before))).partition == 2
+
+
+async def read_on(stream: CallbackStream) -> None:
+    while True:
+        await stream.read(0.1)
+
+
+@pytest.mark.usefixtures("looking_often")
+async def test_commands_read_new_partitions_and_say_when_a_topic_is_deleted(
+    admin: AdminClient, name: str, apache_kafka: str
+) -> None:
+    """All commands and the monitor read by the one stream."""
+    async with open_callbacks(KafkaAddress(apache_kafka), [name]) as stream:
+        await grow(admin, name, 12)
+        async with open_writer(apache_kafka) as call_back:
+            for partition in range(12):
+                await call_back(name, f"q-{partition}", partition=partition)
+        seen: set[int] = set()
+        async with asyncio.timeout(HANG_SECONDS):
+            while len(seen) < 12:
+                seen |= {record.partition for record in await stream.read(0.1)}
+        await delete(admin, name)
+        with pytest.raises(Failed, match=f"'{name}' at .* was deleted"):
+            await asyncio.wait_for(read_on(stream), HANG_SECONDS)
 
 
 async def test_a_deleted_topic_is_said_to_all_who_wait(
