@@ -40,18 +40,23 @@ class Call:
         return blake2b(f"{self.method} {self.path}".encode(), digest_size=16).hexdigest()
 
 
+_BLANK_LINE = rb"\n\n"
 _BOUNDARY = re.compile(rb"<essay_a ([0-9a-f]{16})>")
 
 
 def sort_document(document: Mapping[str, Any]) -> bytes:
     """Returns a body with its keys in order and without the boundary that the service puts around essays.
 
-    The boundary differs between requests that say the same. Raises `orjson.JSONEncodeError` for a body that
-    is nested too deeply.
+    The boundary differs between requests that say the same, so the paragraph that names it goes too. Raises
+    `orjson.JSONEncodeError` for a body that is nested too deeply.
     """
     written = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     found = _BOUNDARY.search(written)
-    return written if found is None else written.replace(found[1], b"")
+    if found is None:
+        return written
+    paragraphs = written.split(_BLANK_LINE)
+    kept = [each for each in paragraphs if found[1] not in each or b"essay_" in each]
+    return _BLANK_LINE.join(kept).replace(b" " + found[1], b"")
 
 
 @dataclass(frozen=True)

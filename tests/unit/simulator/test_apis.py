@@ -8,11 +8,24 @@ import orjson
 import pytest
 
 from service.contracts.enums import LLMProviderType
+from service.contracts.requests import LLMComparisonRequest
+from service.core.prompt import compose_user_prompt
 from service.providers.catalogue import CATALOGUE
 from simulator.essays import load_essays
 from simulator.provider import catalogue
 from simulator.provider.anthropic import AnthropicApi
-from simulator.provider.api import Api, Ask, Call, Completion, Ending, Refusal, Trouble, Wire, read_attempt
+from simulator.provider.api import (
+    Api,
+    Ask,
+    Call,
+    Completion,
+    Ending,
+    Refusal,
+    Trouble,
+    Wire,
+    read_attempt,
+    sort_document,
+)
 from simulator.provider.completion import complete, salvage_object
 from simulator.provider.draws import Draws
 from simulator.provider.google import GoogleApi
@@ -245,3 +258,15 @@ def test_every_model_that_the_service_knows_is_offered() -> None:
         ] == []
     for name in ("gpt-4o-mini", "claude-haiku-4-5-20251001", "gemini-2.0-flash", "openai/gpt-4o-mini"):
         assert any(catalogue.find_model(models, name) for models in offered.values())
+
+
+def test_the_boundary_around_essays_changes_no_verdict() -> None:
+    """It differs from request to request; what says the same is the same to the fake provider."""
+    request = LLMComparisonRequest(user_prompt="Which?", essay_a="a", essay_b="b", callback_topic="t")
+    one, other = (
+        {"messages": [{"content": compose_user_prompt(request, queue_id)}]} for queue_id in ("q-1", "q-2")
+    )
+    assert one != other
+    assert sort_document(one) == sort_document(other)
+    assert b"<essay_a>" in sort_document(one)
+    assert b"boundary" not in sort_document(one)
