@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llmctl.client import dispatcher as dispatching
+from llmctl.client import topic_reader
 from llmctl.client.connection import _running
 from llmctl.client.dispatcher import Dispatcher
 from llmctl.client.positions import Place
@@ -65,6 +66,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
     monkeypatch.setattr(dispatching, "read_topics", cluster.read_topics)
+    monkeypatch.setattr(topic_reader, "read_topics", cluster.read_topics)
     monkeypatch.setattr(dispatching, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(dispatching, "RETRY_PAUSE_SECONDS", 0.0)
     return cluster
